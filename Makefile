@@ -1,0 +1,18 @@
+PYTHON ?= python3
+STAMP := .venv/.ready
+
+.PHONY: setup demo test bench serve
+setup: $(STAMP)
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "paychan needs Python 3.11 to 3.13; this is %d.%d. Try: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+demo: setup
+	.venv/bin/paychan demo
+test: setup
+	.venv/bin/pytest
+bench: setup
+	.venv/bin/paychan bench claims
+serve: setup
+	.venv/bin/paychan serve

@@ -1,0 +1,3 @@
+"""paychan: the state of payment channels, kept right."""
+
+__version__ = "0.1.0"

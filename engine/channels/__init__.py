@@ -1,0 +1,1 @@
+"""The shell around the core: actors, shards, the log, placement on Ray."""

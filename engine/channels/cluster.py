@@ -1,0 +1,134 @@
+"""Shards and verifiers as Ray actors. The only file that knows Ray.
+
+Ray gives each its process, starts it again when it dies, and carries calls in order. A shard is a
+synchronous actor: only those run one caller's calls in order. Ray never retries a call: a retry is
+the gateway's, by the identity of a claim. The constructor of a shard is its recovery.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Final
+
+import ray  # noqa: TID251  (its one place)
+from ray.exceptions import RayError, RayTaskError  # noqa: TID251  (its one place)
+
+from engine.channels.host import ShardHost, ShardSettings
+from engine.ports import Shard, ShardDown, VerdictWorker
+from engine.validation.risk import RiskRule
+from engine.verify.seal import load_or_create_seal_key
+from engine.verify.worker import VerifierWorker
+
+NAMESPACE: Final = "paychan"
+QUIET: Final = {"num_cpus": 0, "enable_task_events": False}
+"""Ours ask for no cores, and Ray need not keep a record of every batch in its control store."""
+
+OBJECT_STORE_BYTES: Final = 96 << 20
+"""Ray's shared memory; batches travel inside the calls and hardly touch it."""
+
+
+class VerifierHost:
+    """The process around a verifier: fetches the seal key itself, so no gateway handles it."""
+
+    def __init__(self, datadir: str, key_cache_max: int) -> None:
+        self._worker = VerifierWorker(
+            load_or_create_seal_key(Path(datadir) / "seal.key"), key_cache_max
+        )
+
+    def verify(self, blob: bytes) -> bytes:
+        """Return sealed verdicts."""
+        return self._worker.verify(blob)
+
+
+class RayShard:
+    """A shard that is a Ray actor. See `ports.Shard`."""
+
+    def __init__(self, settings: ShardSettings, rules: tuple[RiskRule, ...]) -> None:
+        self._number = settings.number
+        actor: Any = ray.remote(ShardHost)
+        self._actor = actor.options(max_restarts=-1, max_task_retries=0, **QUIET).remote(
+            settings, rules
+        )
+
+    @property
+    def number(self) -> int:
+        """Which shard."""
+        return self._number
+
+    def ask(self, step: str, *arguments: bytes | int | str) -> Awaitable[bytes]:
+        """Start a step in the order of the calls; await its answer."""
+        return _answer(getattr(self._actor, step).remote(*arguments))
+
+
+class RayVerifier:
+    """A verifier that is a Ray actor. See `verify.pool.Worker`."""
+
+    def __init__(self, datadir: Path, key_cache_max: int) -> None:
+        self._arguments = (str(datadir), key_cache_max)
+        self._actor = self._start()
+
+    async def ready(self) -> None:
+        """Return once the verifier passed its self-test."""
+        await self._actor.__ray_ready__.remote()
+
+    async def verify(self, blob: bytes) -> bytes:
+        """Return sealed verdicts."""
+        sealed: bytes = await self._actor.verify.remote(blob)
+        return sealed
+
+    async def restart(self) -> None:
+        """Kill the process, whatever it does, and return once a fresh one can answer."""
+        ray.kill(self._actor, no_restart=True)
+        self._actor = self._start()
+        await self.ready()
+
+    def _start(self) -> Any:
+        actor: Any = ray.remote(VerifierHost)
+        return actor.options(max_restarts=0, max_task_retries=0, **QUIET).remote(*self._arguments)
+
+
+async def _answer(reference: "ray.ObjectRef[bytes]") -> bytes:
+    try:
+        return await asyncio.wrap_future(reference.future())
+    except RayError as error:
+        raise ShardDown(_reason(error)) from error
+
+
+def _reason(error: RayError) -> str:
+    """Return the one line of Ray's long message that says what happened."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    is_traceback = isinstance(error, RayTaskError) or "its creation task" in lines[0]
+    return lines[-1] if is_traceback else lines[0]
+
+
+class RayRuntime:
+    """Runs shards and verifiers as Ray actors. See `runtime.Runtime`."""
+
+    def __init__(self, address: str, rules: tuple[RiskRule, ...] = ()) -> None:
+        self._address = address
+        self._rules = rules
+
+    def start(self) -> None:
+        """Join the cluster at the address, or start Ray on this machine when it is empty."""
+        own: dict[str, Any] = {"address": self._address}
+        if not self._address:
+            own = {
+                "num_cpus": 0,  # ours ask for none, and Ray then starts no idle workers
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+            }
+        ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **own)
+
+    def stop(self) -> None:
+        """Leave Ray, and end what was started on this machine."""
+        ray.shutdown()
+
+    async def shard(self, settings: ShardSettings) -> Shard:
+        """Return a shard; its first call waits for its recovery."""
+        return RayShard(settings, self._rules)
+
+    async def verifier(self, datadir: Path, key_cache_max: int) -> VerdictWorker:
+        """Return a verifier that passed its self-test."""
+        verifier = RayVerifier(datadir, key_cache_max)
+        await verifier.ready()
+        return verifier

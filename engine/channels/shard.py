@@ -1,0 +1,310 @@
+"""A shard: the channels of some slots and the one log they share.
+
+One step at a time, no locks: whoever hosts it makes sure of that. Within a step events are decided
+and taken, then committed in one frame, then answered; so an answer, yes or no, never rests on
+anything that is not on disk. Whatever escapes a step ends the process (`host.py`), and recovery
+decides what had happened.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from typing import Final
+
+from engine.channels.actor import ChannelActor
+from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused, repeated
+from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
+from engine.channels.recovery import Recovered, checkpoint_chunks
+from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
+from engine.core.events import AnyEvent
+from engine.core.rejections import RejectCode, Rejected
+from engine.core.transition import apply, decide_open, decide_refusal, terms_of
+from engine.core.types import ChannelId, Checks, Drops, Sequence, State, TimeNs
+from engine.ports import Clock, Journal
+from engine.validation.dedup import FirstAnswer, RetryWindow
+from engine.validation.pipeline import Buffered, Pipeline
+from engine.validation.reorder import Ticket
+from engine.validation.rules import refuse_key
+from engine.verify.batch import Item, decode_batch
+from engine.verify.errors import MalformedBatchError, SealRefusedError
+from engine.verify.seal import open_sealed
+
+OUTBOX_MAX: Final = 65_536
+"""Late decisions kept for a gateway that does not come for them."""
+
+_NO_WINDOW: Final = RetryWindow()
+_ALL: Final = Checks.ALL
+"""What a claim has passed when it is decided: whatever fails a layer never gets that far."""
+
+
+class Shard:
+    """Channels, their log, and the pipeline that every claim passes."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        epoch: int,
+        seal_key: bytes,
+        pipeline: Pipeline,
+        clock: Clock,
+        recovered: Recovered,
+    ) -> None:
+        self._journal = journal
+        self._seal_key = seal_key
+        self._pipeline = pipeline
+        self._clock = clock
+        self._actors = recovered.actors
+        self._last_at = recovered.last_at
+        self._last = recovered.position
+        self._staged: list[AnyEvent] = []
+        self._limits = pipeline.options.retries
+        self._turns: dict[str, int] = {}
+        self._outbox: dict[str, deque[Late]] = {}
+        self._ordered: list[bytes] = []
+        self.epoch = epoch
+        self.events_since_checkpoint = recovered.events
+        self.verdicts_refused = 0
+
+    # What gateways ask --------------------------------------------------------------------------
+
+    def greet(self, gateway: str, turn: int) -> None:
+        """Begin, or begin again, with a gateway whose next batch has number `turn`."""
+        self._turns[gateway] = turn
+
+    def commit(self, gateway: str, epoch: int, turn: int, blob: bytes, sealed: bytes) -> Reply:
+        """Answer every claim of a batch once everything the answers rest on is on disk.
+
+        Args:
+            gateway: Who asks.
+            epoch: The incarnation the gateway believes it speaks to.
+            turn: Number of the batch; they are taken in order only.
+            blob: The claims (`verify.batch`).
+            sealed: A verdict on each, sealed by a verifier.
+
+        Raises:
+            Exception: the disk refused or an invariant broke; nobody was answered and this
+                process must end.
+        """
+        if epoch != self.epoch:
+            return Reply(Refused.STALE_EPOCH)
+        if turn != self._turns.get(gateway):
+            return Reply(Refused.OUT_OF_TURN)
+        try:
+            verdicts = open_sealed(self._seal_key, blob, sealed)
+            items = decode_batch(blob)
+        except SealRefusedError:
+            self.verdicts_refused += 1
+            return Reply(Refused.FOREIGN_VERDICTS)
+        except MalformedBatchError:
+            return Reply(Refused.MALFORMED)
+        self._turns[gateway] = turn + 1
+        at = self._now()
+        answers = [
+            self._claim(item, good, (gateway, turn, index), at)
+            for index, (item, good) in enumerate(zip(items, verdicts, strict=False))
+        ]
+        self._commit_staged()
+        return Reply(None, answers, self.collect(gateway))
+
+    def collect(self, gateway: str) -> list[Late]:
+        """Hand over the decisions on claims that were buffered earlier."""
+        return list(self._outbox.pop(gateway, ()))
+
+    def execute(self, commands: list[AnyCommand]) -> list[Outcome]:
+        """Do what each command asks, in order, and answer once all of it is on disk."""
+        at = self._now()
+        outcomes = [self._execute(command, at) for command in commands]
+        self._commit_staged()
+        return outcomes
+
+    def read(self, channel_ids: list[bytes]) -> list[ChannelView | None]:
+        """Return each channel as it is on disk, None for unknown ones."""
+        actors = (self._actors.get(channel_id) for channel_id in channel_ids)
+        return [actor.view() if actor is not None else None for actor in actors]
+
+    def page(self, after: bytes, limit: int, state: str) -> list[ChannelView | None]:
+        """Return up to `limit` channels with ids above `after`, in order; `state` "" for all."""
+        if len(self._ordered) != len(self._actors):
+            self._ordered = sorted(self._actors)
+        views: list[ChannelView | None] = []
+        for index in range(bisect_right(self._ordered, after), len(self._ordered)):
+            actor = self._actors[self._ordered[index]]
+            if len(views) == limit:
+                break
+            if not state or actor.channel.state == state:
+                views.append(actor.view())
+        return views
+
+    # What the shell asks ------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Time out held claims, and prove the newest frame durable."""
+        at = self._now()
+        for held in self._pipeline.held.expired(at):
+            actor = self._actors[held.claim.channel_id]
+            expected = actor.channel.sequence + 1
+            gap = Rejected(RejectCode.SEQUENCE_GAP, expected, held.claim.sequence)
+            self._tell_later(held.tickets, self._refuse(actor, held.claim, gap, at))
+        self._commit_staged()
+        self._journal.idle()
+
+    def checkpoint(self) -> None:
+        """Write the state as of the last commit beside the log."""
+        if self._last:
+            self._journal.checkpoint(checkpoint_chunks(self._actors, self._last, self._last_at))
+        self.events_since_checkpoint = 0
+
+    def close(self) -> None:
+        """Checkpoint and seal the log; no step may follow."""
+        self.checkpoint()
+        self._journal.close()
+
+    @property
+    def position(self) -> int:
+        """Position of the newest durable event, 0 before the first."""
+        return self._last
+
+    @property
+    def channels(self) -> int:
+        """How many channels live here."""
+        return len(self._actors)
+
+    @property
+    def held(self) -> int:
+        """How many early claims wait."""
+        return len(self._pipeline.held)
+
+    @property
+    def risk_refused(self) -> dict[str, int]:
+        """Refusals by risk rule."""
+        return dict(self._pipeline.risk.refused)
+
+    # One claim ----------------------------------------------------------------------------------
+
+    def _claim(self, item: Item, good: int, ticket: Ticket, at: TimeNs) -> Answer:
+        actor = self._actors.get(item.channel_id)
+        if actor is None:
+            return UNKNOWN_CHANNEL
+        wrong = refuse_key(actor.channel, item.public_key)
+        if wrong is not None:
+            return refused(actor.channel, wrong, item.sequence or 0)
+        if not good:
+            self._pipeline.risk.saw_bad_signature(item.channel_id, at)
+            bad = Rejected(RejectCode.BAD_SIGNATURE)
+            return refused(actor.channel, bad, item.sequence or 0)
+        claim = SubmitClaim(
+            channel_id=ChannelId(item.channel_id),
+            sequence=Sequence(item.sequence or 0),
+            amount=Drops(item.amount),
+            signature=item.signature,
+            previous=item.previous,
+            sent_at=None if item.sent_at is None else TimeNs(item.sent_at),
+            checks=_ALL,
+        )
+        window = actor.window or _NO_WINDOW
+        admission = self._pipeline.admit(actor.channel, window, claim, ticket, at)
+        if type(admission) is SubmitClaim:
+            answer = self._decide(actor, admission, at)
+            self._release(actor, at)
+            return answer
+        if type(admission) is FirstAnswer:
+            return repeated(actor.channel, admission)
+        if type(admission) is Buffered:
+            return buffered(actor.channel, claim.sequence, admission)
+        return self._refuse(actor, claim, admission, at)  # type: ignore[arg-type]
+
+    def _decide(self, actor: ChannelActor, claim: SubmitClaim, at: TimeNs) -> Answer:
+        decision = actor.step(claim, at)
+        if isinstance(decision, Rejected):
+            return self._refuse(actor, claim, decision, at)
+        for event in decision:
+            self._take(actor, event)
+        return accepted(actor.channel, actor.position)
+
+    def _release(self, actor: ChannelActor, at: TimeNs) -> None:
+        """Decide the held claims whose turn has come, in order."""
+        held_claims = self._pipeline.held
+        channel_id = actor.channel.terms.channel_id
+        while held := held_claims.take(channel_id, actor.channel.sequence + 1):
+            weighed = self._pipeline.weigh(actor.channel, held.claim, at)
+            if isinstance(weighed, Rejected):
+                answer = self._refuse(actor, held.claim, weighed, at)
+            else:
+                answer = self._decide(actor, weighed, at)
+            self._tell_later(held.tickets, answer)
+
+    def _refuse(
+        self, actor: ChannelActor, claim: SubmitClaim, rejected: Rejected, at: TimeNs
+    ) -> Answer:
+        """Refuse a claim that its payer signed; that goes into the log."""
+        if rejected.code is not RejectCode.MALFORMED:
+            self._take(actor, decide_refusal(actor.channel, claim, rejected.code, at))
+        return refused(actor.channel, rejected, claim.sequence)
+
+    def _take(self, actor: ChannelActor, event: AnyEvent) -> None:
+        self._staged.append(event)
+        position = self._last + len(self._staged)
+        actor.take(event, position, self._limits)
+
+    def _tell_later(self, tickets: list[Ticket], answer: Answer) -> None:
+        for gateway, turn, index in tickets:
+            outbox = self._outbox.setdefault(gateway, deque(maxlen=OUTBOX_MAX))
+            outbox.append(Late(turn, index, answer))
+
+    # One command --------------------------------------------------------------------------------
+
+    def _execute(self, command: AnyCommand, at: TimeNs) -> Outcome:
+        actor = self._actors.get(command.channel_id)
+        if isinstance(command, OpenChannel):
+            return self._open(actor, command, at)
+        if isinstance(command, SubmitClaim):  # only `commit` sees a seal, so only it takes claims
+            return Outcome(rejected=Rejected(RejectCode.MALFORMED, detail="a claim is no command"))
+        if actor is None:
+            return Outcome(rejected=Rejected(RejectCode.UNKNOWN_CHANNEL))
+        decision = actor.step(command, at)
+        if isinstance(decision, Rejected):
+            return Outcome(actor.view(), decision)
+        for event in decision:
+            self._take(actor, event)
+        if actor.channel.state is not State.ACTIVE:
+            self._give_up_held(actor, at)
+        return Outcome(actor.view())
+
+    def _open(self, actor: ChannelActor | None, command: OpenChannel, at: TimeNs) -> Outcome:
+        if actor is not None:
+            return _opened_before(actor, command)
+        decision = decide_open(command, at)
+        if isinstance(decision, Rejected):
+            return Outcome(rejected=decision)
+        opened, *rest = decision
+        self._staged.append(opened)
+        actor = ChannelActor(apply(None, opened), self._last + len(self._staged))
+        self._actors[command.channel_id] = actor
+        for event in rest:
+            self._take(actor, event)
+        return Outcome(actor.view(), created=True)
+
+    def _give_up_held(self, actor: ChannelActor, at: TimeNs) -> None:
+        for held in self._pipeline.held.withdraw(actor.channel.terms.channel_id):
+            gone = Rejected(RejectCode.NOT_ACTIVE, detail=actor.channel.state.value)
+            self._tell_later(held.tickets, self._refuse(actor, held.claim, gone, at))
+
+    # The disk -----------------------------------------------------------------------------------
+
+    def _commit_staged(self) -> None:
+        if not self._staged:
+            return
+        self._journal.append(self._staged)
+        self._last = self._journal.commit()
+        self.events_since_checkpoint += len(self._staged)
+        self._staged = []
+
+    def _now(self) -> TimeNs:
+        self._last_at = max(self._last_at, self._clock.now_ns())
+        return self._last_at
+
+
+def _opened_before(actor: ChannelActor, command: OpenChannel) -> Outcome:
+    if actor.channel.terms == terms_of(command):
+        return Outcome(actor.view())
+    detail = "a channel with this id is open on other terms"
+    return Outcome(actor.view(), Rejected(RejectCode.CONFLICT, detail=detail))

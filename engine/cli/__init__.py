@@ -1,0 +1,1 @@
+"""The `paychan` command: one module per noun."""

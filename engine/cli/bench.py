@@ -1,0 +1,108 @@
+"""`paychan bench NAME`: one question each; smoke size by default, `--full` for the real one."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench import baseline as baseline_bench
+from bench import claims as claims_bench
+from bench import memory as memory_bench
+from bench import recovery as recovery_bench
+
+FULL_CLAIMS_S = 60.0
+FULL_CHANNELS = 100_000
+FULL_EVENTS = 1_000_000
+
+
+@click.group()
+def bench() -> None:
+    """Measure this machine; every line says with what, where and how."""
+
+
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options every benchmark has."""
+    options = (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON line."),
+        click.option("--full", is_flag=True, help="The real size; minutes instead of seconds."),
+        click.option(
+            "--datadir",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Where the run's files lie; without it they are removed afterwards.",
+        ),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+@bench.command()
+@click.option("--transport", type=click.Choice(claims_bench.TRANSPORTS), default="ws")
+@click.option("--curve", type=click.Choice(claims_bench.CURVES), default="secp256k1")
+@click.option("--channels", type=click.IntRange(1, 1_000_000), default=1_000)
+@click.option("--rate", type=click.FloatRange(0), default=0.0, help="Claims a second; 0 for all.")
+@click.option("--seconds", type=click.FloatRange(1, 3_600), help="5, or 60 with --full.")
+@click.option("--placement", type=click.Choice(("sharded", "dedicated")), default="sharded")
+@click.option("--shards", type=click.IntRange(1, 64), default=2)
+@click.option(
+    "--signatures",
+    type=click.Choice(("checked", "prechecked")),
+    default="checked",
+    help="prechecked: the ledger path alone; no served configuration can reach it.",
+)
+@click.option("--claims-per-frame", type=click.IntRange(0, 512), default=0, help="0: as suits.")
+@_common
+def claims(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any) -> None:
+    """Claims a second, every signature checked, every answer durable."""
+    seconds = settings.pop("seconds") or (FULL_CLAIMS_S if full else 5.0)
+    config = claims_bench.ClaimsConfig(seconds=seconds, **settings)
+    _show(asyncio.run(claims_bench.run(config, datadir)), as_json=as_json)
+
+
+@bench.command()
+@click.option("--curve", type=click.Choice(claims_bench.CURVES), default="secp256k1")
+@_common
+def baseline(*, as_json: bool, full: bool, datadir: Path | None, curve: str) -> None:
+    """The simplest rival: xrpl-py and one SQLite commit a claim."""
+    config = baseline_bench.BaselineConfig(curve=curve, claims=5_000 if full else 500)  # type: ignore[arg-type]
+    _show(baseline_bench.run(config, datadir), as_json=as_json)
+
+
+@bench.command()
+@click.option("--channels", type=click.IntRange(1, 1_000_000), help="5,000, or 100,000 in full.")
+@_common
+def memory(*, as_json: bool, full: bool, datadir: Path | None, channels: int | None) -> None:
+    """Bytes a channel; memory of a Ray actor of its own."""
+    config = memory_bench.MemoryConfig(
+        channels=channels or (FULL_CHANNELS if full else 5_000),
+        dedicated=(1, 10, 100) if full else (1, 4),
+    )
+    _show(asyncio.run(memory_bench.run(config, datadir)), as_json=as_json)
+
+
+@bench.command()
+@click.option("--events", type=click.IntRange(10_000), help="50,000, or 1,000,000 in full.")
+@click.option("--channels", type=click.IntRange(1), default=1_000)
+@click.option("--snapshot", is_flag=True, help="With a checkpoint at the end of the history.")
+@_common
+def recovery(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any) -> None:
+    """Seconds from a kill to the first accepted claim; events replayed a second."""
+    events = settings.pop("events") or (FULL_EVENTS if full else 50_000)
+    config = recovery_bench.RecoveryConfig(events=events, **settings)
+    _show(asyncio.run(recovery_bench.run(config, datadir)), as_json=as_json)
+
+
+def _show(line: dict[str, Any], *, as_json: bool) -> None:
+    console = Console()
+    if as_json or not console.is_terminal:
+        click.echo(json.dumps(line))
+        return
+    table = Table(title=f"bench {line['name']}", show_header=False)
+    for name, value in line.items():
+        table.add_row(name, str(value))
+    console.print(table)

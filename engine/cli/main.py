@@ -1,0 +1,60 @@
+"""`paychan`: one verb per call, one module per noun."""
+
+import click
+
+from engine.cli.lazy import Commands, LazyGroup
+
+COMMANDS = Commands(
+    {
+        "demo": (
+            "engine.cli.demo:demo",
+            "Stream signed claims into a real engine, kill a shard half way, and reach a verdict.",
+        ),
+        "serve": ("engine.cli.serve:serve", "Run the engine until SIGTERM."),
+        "getinfo": (
+            "engine.cli.getinfo:getinfo",
+            "Show version, sizes and health of a running engine.",
+        ),
+        "channel": ("engine.cli.channel:channel", "Open, look at, change and end channels."),
+        "balance": (
+            "engine.cli.balance:balance",
+            "Show what a channel owes and has left, in drops.",
+        ),
+        "claim": ("engine.cli.claim:claim", "Make, check, submit and look at claims."),
+        "wal": ("engine.cli.wal:wal_group", "Look at the log on disk."),
+        "config": ("engine.cli.config:config_group", "Look at the configuration."),
+        "bench": (
+            "engine.cli.bench:bench",
+            "Measure this machine; every line says with what, where and how.",
+        ),
+        "completion": ("engine.cli.completion:completion", "Print the completion script."),
+    }
+)
+
+EPILOG = """
+A terminal gets tables; a pipe, or --json, gets one JSON object a line. All amounts are drops:
+1 XRP is 1000000.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 rejected, 5 engine cannot be reached,
+6 what is on disk does not check out.
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    commands=COMMANDS,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="paychan", prog_name="paychan")
+def cli() -> None:
+    """Keep the state of payment channels: signed claims in, durable answers out."""
+
+
+def main() -> None:
+    """Run the command line; the entry point of the console script."""
+    cli(prog_name="paychan")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Pure heart: no clock, no input or output, no await."""

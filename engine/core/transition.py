@@ -1,0 +1,363 @@
+"""Everything that can change a channel. No other file does.
+
+Three functions over two tables. `decide` looks a (state, command) pair up in `COMMANDS` and says,
+without doing it, which events the command would cause or why it is refused. `apply` looks a
+(state, event) pair up in `TRANSITIONS` and returns the channel as it is afterwards; it is the only
+way a channel changes, live or in replay. `replay` folds. The diagram in docs/reference/states.md
+is drawn from `TRANSITIONS`, so table, code and picture cannot disagree.
+
+Two rules: time comes in as an argument, and every event moves drops between the accounts of the
+channel so that their sum stays the capacity (`invariants` checks it after each one).
+"""
+
+from collections.abc import Callable, Iterable
+from functools import reduce
+from sys import intern
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from engine.core import invariants
+from engine.core.channel import Channel, Terms
+from engine.core.commands import (
+    AnyCommand,
+    Command,
+    ConfirmFunding,
+    FundChannel,
+    OpenChannel,
+    OpenDispute,
+    RequestClose,
+    ResolveDispute,
+    SettleChannel,
+    SubmitClaim,
+)
+from engine.core.events import (
+    AnyEvent,
+    ChannelFunded,
+    ChannelOpened,
+    ChannelReinstated,
+    ChannelSettled,
+    ClaimReceived,
+    ClaimRejected,
+    CloseRequested,
+    DisputeOpened,
+    Event,
+    FundingConfirmed,
+    SettlingResumed,
+)
+from engine.core.rejections import RejectCode, Rejected
+from engine.core.types import (
+    DROPS_MAX,
+    NS_PER_S,
+    REASON_MAX,
+    SETTLE_DELAY_MAX_S,
+    Checks,
+    Drops,
+    State,
+    TimeNs,
+)
+
+PENDING, ACTIVE, SETTLING = State.PENDING, State.ACTIVE, State.SETTLING
+SETTLED, DISPUTED = State.SETTLED, State.DISPUTED
+
+_ALL: Final = Checks.ALL
+Decision = tuple[AnyEvent, ...] | Rejected
+Changes = dict[str, Any]
+"""Fields of a channel and what they become."""
+
+
+# What an event does to the accounts ---------------------------------------------------------------
+
+
+def _keep(channel: Channel, event: Event) -> Changes:
+    return {}
+
+
+def _take_claim(channel: Channel, event: ClaimReceived) -> Changes:
+    increment = event.amount - channel.claimed
+    return {
+        "available": channel.available - increment,
+        "unredeemed": channel.unredeemed + increment,
+        "claimed": event.amount,
+        "sequence": event.sequence,
+        "signature": event.signature,
+        "link": event.previous if isinstance(event.previous, bytes) else None,
+    }
+
+
+def _add_funds(channel: Channel, event: ChannelFunded) -> Changes:
+    return {
+        "capacity": channel.capacity + event.amount,
+        "available": channel.available + event.amount,
+    }
+
+
+def _set_expiration(channel: Channel, event: CloseRequested | SettlingResumed) -> Changes:
+    return {"expiration": event.expiration}
+
+
+def _pay_out(channel: Channel, event: ChannelSettled) -> Changes:
+    return {
+        "available": Drops(0),
+        "unredeemed": Drops(0),
+        "redeemed": event.redeemed,
+        "returned": channel.capacity - event.redeemed,
+    }
+
+
+TRANSITIONS: Final[dict[tuple[State, type[Event]], tuple[State, Callable[..., Changes]]]] = {
+    # state     event               next state  what it does
+    (PENDING,   FundingConfirmed):  (ACTIVE,    _keep),
+    (PENDING,   ClaimRejected):     (PENDING,   _keep),
+    (ACTIVE,    ClaimReceived):     (ACTIVE,    _take_claim),
+    (ACTIVE,    ClaimRejected):     (ACTIVE,    _keep),
+    (ACTIVE,    ChannelFunded):     (ACTIVE,    _add_funds),
+    (ACTIVE,    CloseRequested):    (SETTLING,  _set_expiration),
+    (ACTIVE,    DisputeOpened):     (DISPUTED,  _keep),
+    (SETTLING,  ClaimRejected):     (SETTLING,  _keep),
+    (SETTLING,  ChannelFunded):     (SETTLING,  _add_funds),
+    (SETTLING,  DisputeOpened):     (DISPUTED,  _keep),
+    (SETTLING,  ChannelSettled):    (SETTLED,   _pay_out),
+    (DISPUTED,  ClaimRejected):     (DISPUTED,  _keep),
+    (DISPUTED,  ChannelReinstated): (ACTIVE,    _keep),
+    (DISPUTED,  SettlingResumed):   (SETTLING,  _set_expiration),
+    (DISPUTED,  ChannelSettled):    (SETTLED,   _pay_out),
+    (SETTLED,   ClaimRejected):     (SETTLED,   _keep),
+}  # fmt: skip
+
+
+# What a command would cause -----------------------------------------------------------------------
+
+
+def _claim(channel: Channel, command: SubmitClaim, at: TimeNs) -> Decision:
+    refusal = refuse_claim(channel, command, at)
+    if refusal is not None:
+        return refusal
+    return (
+        ClaimReceived(
+            channel_id=command.channel_id,
+            version=channel.version + 1,
+            at=at,
+            sequence=command.sequence,
+            amount=command.amount,
+            signature=command.signature,
+            previous=command.previous,
+            sent_at=command.sent_at,
+            checks=command.checks,
+        ),
+    )
+
+
+def refuse_claim(channel: Channel, command: SubmitClaim, at: TimeNs) -> Rejected | None:
+    """Say why an Active `channel` would refuse a claim; None where it would take it."""
+    if command.checks is not _ALL and not command.checks & Checks.SIGNATURE:
+        return Rejected(RejectCode.BAD_SIGNATURE)
+    ends_at = channel.ends_at
+    if ends_at is not None and at >= ends_at:
+        return Rejected(RejectCode.CHANNEL_EXPIRED, ends_at, at)
+    if command.sequence != channel.sequence + 1:
+        code = RejectCode.SEQUENCE_USED
+        if command.sequence > channel.sequence:
+            code = RejectCode.SEQUENCE_GAP
+        return Rejected(code, channel.sequence + 1, command.sequence)
+    if command.previous is not None and not _is_mark(channel, command.previous):
+        return Rejected(RejectCode.CONFLICT, channel.claimed, 0, "`previous` is not the mark")
+    if command.amount <= channel.claimed:
+        return Rejected(RejectCode.AMOUNT_NOT_INCREASING, channel.claimed, command.amount)
+    if command.amount > channel.capacity:
+        return Rejected(RejectCode.AMOUNT_OVER_CAPACITY, channel.capacity, command.amount)
+    return None
+
+
+def _is_mark(channel: Channel, previous: bytes | int) -> bool:
+    if isinstance(previous, bytes):
+        return previous == channel.mark_digest
+    return previous == channel.claimed
+
+
+def _next(
+    kind: Callable[..., AnyEvent], channel: Channel, at: TimeNs, **body: Any
+) -> tuple[AnyEvent, ...]:
+    """Return the one event that makes the next version of `channel`."""
+    head = {"channel_id": channel.terms.channel_id, "version": channel.version + 1, "at": at}
+    return (kind(**head, **body),)
+
+
+def _confirm(channel: Channel, command: ConfirmFunding, at: TimeNs) -> Decision:
+    return _next(FundingConfirmed, channel, at)
+
+
+def _fund(channel: Channel, command: FundChannel, at: TimeNs) -> Decision:
+    if command.previous is not None and command.previous != channel.capacity:
+        detail = "`previous` is not the capacity"
+        return Rejected(RejectCode.CONFLICT, channel.capacity, command.previous, detail)
+    if not 0 < command.amount <= DROPS_MAX - channel.capacity:
+        detail = f"amount must be 1 to {DROPS_MAX - channel.capacity} drops"
+        return Rejected(RejectCode.MALFORMED, DROPS_MAX - channel.capacity, command.amount, detail)
+    return _next(ChannelFunded, channel, at, amount=command.amount)
+
+
+def _request_close(channel: Channel, command: RequestClose, at: TimeNs) -> Decision:
+    return _next(CloseRequested, channel, at, expiration=_after_notice(channel, at))
+
+
+def _after_notice(channel: Channel, at: TimeNs) -> TimeNs:
+    # XRPL: a close brings a far Expiration forward, and never postpones a near one.
+    notice = TimeNs(at + channel.terms.settle_delay_s * NS_PER_S)
+    return notice if channel.expiration is None else min(notice, channel.expiration)
+
+
+def _settle(channel: Channel, command: SettleChannel | ResolveDispute, at: TimeNs) -> Decision:
+    redeemed = channel.claimed if command.redeemed is None else command.redeemed
+    if not 0 <= redeemed <= channel.capacity:
+        detail = f"redeemed must be 0 to {channel.capacity} drops"
+        return Rejected(RejectCode.MALFORMED, channel.capacity, redeemed, detail)
+    return _next(ChannelSettled, channel, at, redeemed=redeemed)
+
+
+def _dispute(channel: Channel, command: OpenDispute, at: TimeNs) -> Decision:
+    if len(command.reason) > REASON_MAX:
+        detail = f"a reason has at most {REASON_MAX} characters"
+        return Rejected(RejectCode.MALFORMED, REASON_MAX, len(command.reason), detail)
+    return _next(DisputeOpened, channel, at, reason=command.reason)
+
+
+def _resolve(channel: Channel, command: ResolveDispute, at: TimeNs) -> Decision:
+    match command.outcome:
+        case State.ACTIVE:
+            return _next(ChannelReinstated, channel, at)
+        case State.SETTLING:
+            return _next(SettlingResumed, channel, at, expiration=_after_notice(channel, at))
+        case State.SETTLED:
+            return _settle(channel, command, at)
+        case _:
+            detail = "outcome must be Active, Settling or Settled"
+            return Rejected(RejectCode.MALFORMED, detail=detail)
+
+
+COMMANDS: Final[dict[tuple[State, type[Command]], Callable[..., Decision]]] = {
+    # state     command          what it would cause
+    (PENDING,   ConfirmFunding): _confirm,
+    (ACTIVE,    SubmitClaim):    _claim,
+    (ACTIVE,    FundChannel):    _fund,
+    (ACTIVE,    RequestClose):   _request_close,
+    (ACTIVE,    OpenDispute):    _dispute,
+    (SETTLING,  FundChannel):    _fund,
+    (SETTLING,  OpenDispute):    _dispute,
+    (SETTLING,  SettleChannel):  _settle,
+    (DISPUTED,  ResolveDispute): _resolve,
+}  # fmt: skip
+
+
+def decide(channel: Channel, command: AnyCommand, at: TimeNs) -> Decision:
+    """Say what `command` would do to `channel` at time `at`, without doing it."""
+    rule = COMMANDS.get((channel.state, type(command)))
+    if rule is None:
+        code = RejectCode.WRONG_STATE
+        if isinstance(command, SubmitClaim):
+            code = RejectCode.NOT_ACTIVE
+        return Rejected(code, detail=channel.state.value)
+    return rule(channel, command, at)
+
+
+def decide_open(command: OpenChannel, at: TimeNs) -> Decision:
+    """Say what opening would cause where no channel of this id exists."""
+    if not 0 < command.capacity <= DROPS_MAX:
+        detail = f"capacity must be 1 to {DROPS_MAX} drops"
+        return Rejected(RejectCode.MALFORMED, DROPS_MAX, command.capacity, detail)
+    if not 0 <= command.settle_delay_s <= SETTLE_DELAY_MAX_S:
+        detail = f"settle delay must be 0 to {SETTLE_DELAY_MAX_S} s"
+        return Rejected(RejectCode.MALFORMED, SETTLE_DELAY_MAX_S, 0, detail)
+    opened = ChannelOpened(
+        channel_id=command.channel_id,
+        version=1,
+        at=at,
+        source=command.source,
+        destination=command.destination,
+        public_key=command.public_key,
+        capacity=command.capacity,
+        settle_delay_s=command.settle_delay_s,
+        expiration=command.expiration,
+        cancel_after=command.cancel_after,
+        sequencing=command.sequencing,
+    )
+    if not command.funded:
+        return (opened,)
+    return (opened, FundingConfirmed(channel_id=command.channel_id, version=2, at=at))
+
+
+def decide_refusal(
+    channel: Channel, command: SubmitClaim, code: RejectCode, at: TimeNs
+) -> ClaimRejected:
+    """Return the event that keeps a refusal whose claim was signed by the payer."""
+    return ClaimRejected(
+        channel_id=command.channel_id,
+        version=channel.version + 1,
+        at=at,
+        sequence=command.sequence,
+        amount=command.amount,
+        signature=command.signature,
+        code=code,
+    )
+
+
+# Doing it -----------------------------------------------------------------------------------------
+
+
+def terms_of(opening: ChannelOpened | OpenChannel) -> Terms:
+    """Return the terms that an opening, asked for or done, gives a channel."""
+    return Terms(
+        channel_id=opening.channel_id,
+        source=opening.source,
+        destination=intern(opening.destination),  # few are paid by many
+        public_key=opening.public_key,
+        settle_delay_s=opening.settle_delay_s,
+        cancel_after=opening.cancel_after,
+        sequencing=opening.sequencing,
+        opening_capacity=opening.capacity,
+        opening_expiration=opening.expiration,
+    )
+
+
+def _open(event: ChannelOpened) -> Channel:
+    return Channel(
+        terms=terms_of(event),
+        state=PENDING,
+        version=event.version,
+        capacity=event.capacity,
+        expiration=event.expiration,
+        available=event.capacity,
+        updated_at=event.at,
+    )
+
+
+def apply(channel: Channel | None, event: AnyEvent) -> Channel:
+    """Return the channel as it is after `event`. The only way a channel changes, live or in replay.
+
+    Raises:
+        KeyError: the log holds a pair (state, event) that `decide` never emits, or an event of
+            another channel.
+        InvariantBroken: money would be lost or invented.
+    """
+    if channel is None:
+        if not isinstance(event, ChannelOpened):
+            raise KeyError(type(event))
+        after = _open(event)
+    elif event.channel_id != channel.terms.channel_id:
+        raise KeyError(event.channel_id.hex())
+    else:
+        next_state, update = TRANSITIONS[channel.state, type(event)]
+        after = replace(
+            channel,
+            state=next_state,
+            version=event.version,
+            updated_at=event.at,
+            **update(channel, event),
+        )
+    invariants.check(channel, after)
+    return after
+
+
+def replay(channel: Channel | None, events: Iterable[AnyEvent]) -> Channel | None:
+    """Fold `events`, oldest first, over `channel`."""
+    return reduce(apply, events, channel)

@@ -1,0 +1,374 @@
+"""`/v1/ws`: binary frames of claims, pipelined, and text commands in xrpld's envelope.
+
+A connection has one reader and one writer. The reader takes frames while few enough are without an
+answer that was sent; beyond that, frames wait in the socket, so a sender that does not read its
+answers stops itself. The writer sends answers in the order they are made, and balances when there
+is room: of a channel only the newest, so a slow reader misses steps but never the end.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from engine.channels.calls import CallsFull
+from engine.channels.submission import Submission
+from engine.channels.views import BalanceSeen
+from engine.core.claim import signing_message
+from engine.core.types import CHANNEL_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES_MAX
+from engine.gateway.answers import balance, binary, channel, result
+from engine.gateway.asgi import Message, Receive, Scope, Send
+from engine.gateway.forms import JSON, Malformed, integer_of, octets_of
+from engine.gateway.health import server_info
+from engine.gateway.problems import Problem, malformed
+from engine.gateway.reads import balance_of, channel_of
+from engine.gateway.schemas import (
+    JSON_READER,
+    TextCommand,
+    WireClaim,
+    checked,
+    decode_frame,
+    decode_text,
+    number_of,
+)
+from engine.gateway.state import GatewayState
+from engine.ports import ShardDown
+from engine.verify.schemes import verify
+
+CLOSE_GOING_AWAY: Final = 1001
+CLAIMS_AHEAD_MAX: Final = 16_384
+"""Claims of one WebSocket that may be without an answer that was sent."""
+
+DRAIN_MAX_S: Final = 10.0
+"""How long a stop waits for a client that does not read its answers."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_encode_json: Final = msgspec.json.Encoder().encode
+
+
+class _Due:
+    """The answer to a frame; made when it is sent, so late decisions that come together are one."""
+
+    __slots__ = ("_connection", "_render", "_started", "_submission", "count", "is_sent")
+
+    def __init__(
+        self, connection: "Connection", count: int, render: Callable[[Submission], Message]
+    ) -> None:
+        self.count = count
+        self.is_sent = False
+        self._connection = connection
+        self._render = render
+        self._started = time.perf_counter()
+        self._submission: Submission | None = None
+
+    def first(self, submission: Submission) -> None:
+        """Every claim has an answer."""
+        self._connection.answered(time.perf_counter() - self._started)
+        self.again(submission)
+
+    def again(self, submission: Submission) -> None:
+        """A claim that was answered `buffered` has been decided."""
+        if self._submission is None:
+            self._submission = submission
+            self._connection.put(self)
+
+    def message(self) -> Message:
+        """Return what to send, as of now."""
+        submission, self._submission = self._submission, None
+        assert submission is not None
+        return self._render(submission)
+
+
+class Connection:
+    """One WebSocket from its acceptance to its end."""
+
+    def __init__(self, state: GatewayState, receive: Receive, send: Send) -> None:
+        self._state = state
+        self._receive = receive
+        self._send = send
+        self._out: deque[Message | _Due] = deque()
+        self._balances: dict[bytes, BalanceSeen] = {}
+        self._subscribed: set[bytes] = set()
+        self._frames_ahead = self._claims_ahead = 0
+        self._to_write = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._gone = False
+        self.ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve the connection until either side ends it."""
+        await self._receive()
+        await self._send({"type": "websocket.accept"})
+        writer = asyncio.create_task(self._write())
+        try:
+            await self._read()
+        finally:
+            self._gone = True
+            self._has_room.set()
+            self._unfollow(tuple(self._subscribed))
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            self.ended.set()
+
+    async def drain(self) -> None:
+        """Close once every frame that was taken has its answer."""
+        await self._settled()
+        self._out.append({"type": "websocket.close", "code": CLOSE_GOING_AWAY})
+        self._to_write.set()
+
+    async def _settled(self) -> None:
+        while self._frames_ahead and not self._gone:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    # In -----------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            octets = message.get("bytes")
+            if octets is not None:
+                self._take_frame(octets)
+            else:
+                await self._take_text(message["text"])
+            while self._is_full():
+                self._has_room.clear()
+                await self._has_room.wait()
+
+    def _is_full(self) -> bool:
+        """Say whether enough is without an answer that was sent, or has no room to be sent."""
+        most = self._state.options.frames_in_flight_max
+        ahead = max(self._frames_ahead, len(self._out))
+        return not self._gone and (ahead >= most or self._claims_ahead >= CLAIMS_AHEAD_MAX)
+
+    def _take_frame(self, frame: bytes) -> None:
+        try:
+            number, claims = decode_frame(frame)
+        except Malformed as error:
+            asked = TextCommand(command="", id=number_of(frame))
+            self._fail(asked, malformed(error.param, error.detail))
+            return
+
+        def render(submission: Submission) -> Message:
+            answers = binary(submission.answers, submission.shards)
+            return {"type": "websocket.send", "bytes": _encode((number, answers))}
+
+        self._submit(claims, render)
+
+    def _submit(self, claims: Sequence[Any], render: Callable[[Submission], Message]) -> None:
+        self._frames_ahead += 1
+        self._claims_ahead += len(claims)
+        due = _Due(self, len(claims), render)
+        submission = Submission(len(claims), due.first, due.again)
+        if not claims:
+            due.first(submission)
+        elif type(claims[0]) is WireClaim and not self._state.draining:
+            self._state.router.submit(claims, submission)
+        else:
+            self._state.submit(claims, submission)
+
+    def answered(self, took_s: float) -> None:
+        """Count a frame whose claims all have an answer."""
+        self._state.acks.add(took_s)
+
+    # Out ----------------------------------------------------------------------------------------
+
+    def put(self, message: Message | _Due) -> None:
+        """Have something sent, after what waits already."""
+        if not self._gone:
+            self._out.append(message)
+            self._to_write.set()
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        self.put(_text(answer))
+
+    async def _write(self) -> None:
+        try:
+            await self._write_until_gone()
+        finally:
+            # The reader may wait for room that nobody makes any more.
+            self._gone = True
+            self._has_room.set()
+
+    async def _write_until_gone(self) -> None:
+        while True:
+            while self._out:
+                await self._send_next(self._out.popleft())
+            if self._balances:
+                # The one that waits longest: a channel that changes all the time must not starve
+                # the others.
+                seen = self._balances.pop(next(iter(self._balances)))
+                change = {"type": "balance", **balance(seen, "eventual", JSON)}
+                await self._send(_text(change))
+                continue
+            self._to_write.clear()
+            await self._to_write.wait()
+
+    async def _send_next(self, message: Message | _Due) -> None:
+        if not isinstance(message, _Due):
+            await self._send(message)
+        else:
+            await self._send(message.message())
+            if not message.is_sent:
+                message.is_sent = True
+                self._frames_ahead -= 1
+                self._claims_ahead -= message.count
+        self._has_room.set()
+
+    def _hear(self, seen: BalanceSeen) -> None:
+        self._balances[seen.channel_id] = seen
+        self._to_write.set()
+
+    # Text commands ------------------------------------------------------------------------------
+
+    async def _take_text(self, text: str) -> None:
+        asked = TextCommand(command="")
+        try:
+            asked = checked(decode_text, text)
+            command = COMMANDS.get(asked.command)
+            if command is None:
+                raise Problem(400, "unknownCmd", f"no command {asked.command!r}")
+            answer = await command(self, asked)
+        except Malformed as error:
+            self._fail(asked, malformed(error.param, error.detail))
+        except Problem as problem:
+            self._fail(asked, problem)
+        except (ShardDown, CallsFull):
+            self._fail(asked, Problem(503, "unavailable", "the shard does not answer; try again"))
+        else:
+            if answer is not None:
+                self._say(_success(asked, answer))
+
+    def _fail(self, asked: TextCommand, problem: Problem) -> None:
+        envelope = {
+            "status": "error",
+            "type": "response",
+            "error": problem.code,
+            "error_code": problem.status,
+            "error_message": problem.detail,
+        }
+        self._say(envelope if asked.id is None else {"id": asked.id, **envelope})
+
+    async def _command_submit(self, asked: TextCommand) -> None:
+        if asked.claims is None:
+            raise Malformed("claims", "missing")
+        claims = [JSON_READER.one_or_why(raw) for raw in asked.claims]
+
+        def render(submission: Submission) -> Message:
+            results = [
+                result(None if isinstance(claim, Malformed) else claim, given, shard, JSON)
+                for claim, given, shard in zip(
+                    claims, submission.answers, submission.shards, strict=True
+                )
+            ]
+            return _text(_success(asked, {"results": results}))
+
+        self._submit(claims, render)
+
+    async def _command_channel_info(self, asked: TextCommand) -> dict[str, Any]:
+        return channel(*await channel_of(self._state, _id_of(asked.channel_id)), JSON)
+
+    async def _command_balance(self, asked: TextCommand) -> dict[str, Any]:
+        consistency = asked.consistency or "strong"
+        seen = await balance_of(self._state, _id_of(asked.channel_id), consistency, None)
+        return balance(seen, consistency, JSON)
+
+    async def _command_channel_verify(self, asked: TextCommand) -> dict[str, Any]:
+        if asked.amount is None or asked.public_key is None or asked.signature is None:
+            raise Malformed("channel_verify", "needs channel_id, amount, public_key and signature")
+        message = signing_message(_id_of(asked.channel_id), integer_of("amount", asked.amount))
+        key = octets_of("public_key", asked.public_key, PUBLIC_KEY_BYTES, PUBLIC_KEY_BYTES)
+        signature = octets_of("signature", asked.signature, 1, SIGNATURE_BYTES_MAX)
+        return {"signature_verified": verify(key, message, signature)}
+
+    async def _command_subscribe(self, asked: TextCommand) -> dict[str, Any]:
+        ids = [_id_of(text) for text in asked.channels or ()]
+        if len(self._subscribed | set(ids)) > self._state.options.subscriptions_max:
+            most = self._state.options.subscriptions_max
+            raise Problem(400, "malformed", f"a connection follows at most {most} channels")
+        read = [await balance_of(self._state, one, "eventual", None) for one in dict.fromkeys(ids)]
+        # From here on nothing else runs: no change comes between what is told and what is heard.
+        for seen in read:
+            self._follow(seen)
+        return {"subscribed": len(self._subscribed)}
+
+    def _follow(self, seen: BalanceSeen) -> None:
+        """Tell the balance as it is now, and every change after it."""
+        views = self._state.router.views
+        known = views.get(seen.channel_id)
+        self._subscribed.add(seen.channel_id)
+        views.listen(seen.channel_id, self._hear)
+        self._hear(seen if known is None else known.balance(seen.channel_id))
+
+    def _unfollow(self, ids: Iterable[bytes]) -> None:
+        for channel_id in ids:
+            self._subscribed.discard(channel_id)
+            self._state.router.views.unlisten(channel_id, self._hear)
+            self._balances.pop(channel_id, None)
+
+    async def _command_unsubscribe(self, asked: TextCommand) -> dict[str, Any]:
+        self._unfollow([_id_of(text) for text in asked.channels or ()])
+        return {"subscribed": len(self._subscribed)}
+
+    async def _command_server_info(self, asked: TextCommand) -> dict[str, Any]:
+        return await server_info(self._state)
+
+    async def _command_ping(self, asked: TextCommand) -> dict[str, Any]:
+        return {}
+
+
+COMMANDS: Final[dict[str, Callable[[Connection, TextCommand], Any]]] = {
+    "submit": Connection._command_submit,
+    "channel_info": Connection._command_channel_info,
+    "channel_verify": Connection._command_channel_verify,
+    "balance": Connection._command_balance,
+    "subscribe": Connection._command_subscribe,
+    "unsubscribe": Connection._command_unsubscribe,
+    "server_info": Connection._command_server_info,
+    "ping": Connection._command_ping,
+}
+
+
+def _id_of(text: str | None) -> bytes:
+    if text is None:
+        raise Malformed("channel_id", "missing")
+    return octets_of("channel_id", text, CHANNEL_ID_BYTES, CHANNEL_ID_BYTES)
+
+
+def _success(asked: TextCommand, answer: dict[str, Any]) -> dict[str, Any]:
+    envelope = {"status": "success", "type": "response", "result": answer}
+    return envelope if asked.id is None else {"id": asked.id, **envelope}
+
+
+def _text(answer: dict[str, Any]) -> Message:
+    return {"type": "websocket.send", "text": _encode_json(answer).decode()}
+
+
+class WebSocketDoor:
+    """Accepts WebSockets and lets them finish when the engine stops."""
+
+    def __init__(self, state: GatewayState) -> None:
+        self._state = state
+        self._connections: set[Connection] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; ASGI."""
+        connection = Connection(self._state, receive, send)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    async def drain(self) -> None:
+        """Close every connection once its frames are answered."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_MAX_S):
+                await asyncio.gather(*(connection.drain() for connection in self._connections))

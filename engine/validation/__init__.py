@@ -1,0 +1,1 @@
+"""The layers a claim passes, cheapest first; pure."""

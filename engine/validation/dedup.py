@@ -1,0 +1,75 @@
+"""The retry window: the first answer to each of a channel's newest claims.
+
+A claim's content is its sequence and its amount, never the bytes of its signature: a payer may sign
+the same claim twice. Accepted claims are numbered without holes in both sequencings, so the window
+is a row of equal entries that ends at the channel's last sequence.
+"""
+
+import struct
+from typing import Final
+
+import msgspec
+
+from engine.validation.options import RetryLimits
+
+# amount, position and time (ns) of an accepted claim, 8 bytes each
+ENTRY: Final = struct.Struct("<QQQ")
+AT: Final = struct.Struct("<Q")
+AT_OFFSET: Final = 16
+
+
+class FirstAnswer(msgspec.Struct, frozen=True, gc=False):
+    """What a claim was answered when it was accepted."""
+
+    sequence: int
+    amount: int
+    position: int
+    at: int
+
+
+class RetryWindow:
+    """The newest accepted claims of one channel, oldest first, 24 bytes each."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: bytes = b"") -> None:
+        self._entries = bytearray(entries)
+
+    def __len__(self) -> int:
+        return len(self._entries) // ENTRY.size
+
+    def __bytes__(self) -> bytes:
+        """The window as a checkpoint keeps it."""
+        return bytes(self._entries)
+
+    def remember(self, amount: int, position: int, at: int, limits: RetryLimits) -> None:
+        """Add the claim just accepted; forget what is beyond the limits."""
+        entries = self._entries
+        entries += ENTRY.pack(amount, position, at)
+        too_many = len(entries) - limits.claims_max * ENTRY.size
+        if too_many > 0:
+            del entries[:too_many]
+        # Two old ones out for one in: all are gone soon, and no claim pays for many.
+        for _ in range(2):
+            if at - AT.unpack_from(entries, AT_OFFSET)[0] <= limits.window_ns:
+                return
+            del entries[: ENTRY.size]
+
+    def by_sequence(self, last: int, sequence: int) -> FirstAnswer | None:
+        """Return the answer to `sequence`, where `last` is the channel's newest; None if gone."""
+        index = len(self) - 1 - (last - sequence)
+        if sequence > last or index < 0:
+            return None
+        return FirstAnswer(sequence, *ENTRY.unpack_from(self._entries, index * ENTRY.size))
+
+    def by_amount(self, last: int, amount: int) -> FirstAnswer | None:
+        """Return the answer to the claim of exactly `amount`; amounts rise, so halves will do."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if ENTRY.unpack_from(self._entries, middle * ENTRY.size)[0] < amount:
+                low = middle + 1
+            else:
+                high = middle
+        found = self.by_sequence(last, last - (len(self) - 1 - low))
+        return found if found is not None and found.amount == amount else None

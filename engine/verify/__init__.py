@@ -1,0 +1,1 @@
+"""Signatures exactly as the ledger checks them, and the pool that checks many."""

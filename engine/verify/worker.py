@@ -1,0 +1,48 @@
+"""A verifier: batches in, sealed verdicts out, no state but parsed keys."""
+
+import struct
+from typing import Final
+
+from engine.core.claim import signing_message
+from engine.core.types import CHANNEL_ID_BYTES
+from engine.verify.batch import Item, decode_batch
+from engine.verify.schemes import KEY_CACHE_MAX, SignatureChecker
+from engine.verify.seal import SEAL_KEY_BYTES, seal
+from engine.verify.selftest import run_self_test
+
+GOOD: Final = 1
+"""The verdict byte of a claim the ledger would take; 0 is the only other."""
+
+
+class VerifierWorker:
+    """Checks signatures and seals what it found. A plain class; `channels.cluster` wraps it.
+
+    Raises:
+        SelfTestFailedError: the libraries of this machine judge wrongly; do not serve with them.
+    """
+
+    def __init__(self, seal_key: bytes, key_cache_max: int = KEY_CACHE_MAX) -> None:
+        if len(seal_key) != SEAL_KEY_BYTES:
+            raise ValueError(f"a seal key is {SEAL_KEY_BYTES} bytes, got {len(seal_key)}")
+        self._seal_key = seal_key
+        self._checker = SignatureChecker(key_cache_max)
+        run_self_test(self._checker.verify)
+
+    def verify(self, blob: bytes) -> bytes:
+        """Return one verdict byte an item, in order, and their seal.
+
+        Raises:
+            MalformedBatchError: `blob` is no batch.
+        """
+        verdicts = bytes(map(self._is_good, decode_batch(blob)))
+        return seal(self._seal_key, blob, verdicts)
+
+    def _is_good(self, item: Item) -> bool:
+        # Nothing inside one item may raise: it would cost all claims of the batch their verdict.
+        if len(item.channel_id) != CHANNEL_ID_BYTES:
+            return False
+        try:
+            message = signing_message(item.channel_id, item.amount)
+        except struct.error:
+            return False
+        return self._checker.verify(item.public_key, message, item.signature)

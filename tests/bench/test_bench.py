@@ -1,0 +1,108 @@
+"""Benchmarks do not rot: each runs at its smallest and prints the fields that it promises."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench.baseline import BaselineConfig
+from bench.baseline import run as run_baseline
+from bench.signing import make_payer, plans, read_frames, sign, write_frames
+from engine.core.claim import signing_message
+from engine.verify.schemes import verify
+
+HEAD = {"name", "commit", "machine", "cores", "config", "seconds"}
+
+
+def line_of(*arguments: str) -> dict[str, object]:
+    """Return the line of `paychan bench`."""
+    command = [sys.executable, "-m", "engine.cli.main", "bench", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_load_is_signed_as_the_ledger_wants_it_and_in_order(tmp_path):
+    (plan,) = plans(tmp_path, "mixed", 4, 1, (10, 3))
+    payers = {make_payer(number, "mixed").channel_id: number for number in range(4)}
+
+    written = write_frames(plan)
+    frames = read_frames(plan.path)
+
+    assert written == len(frames) == 4
+
+    claims = [claim for frame in frames for claim in msgspec.msgpack.decode(frame)[1]]
+    assert [sequence for _, sequence, _, _ in claims] == [1] * 4 + [2] * 4 + [3] * 2
+    for channel_id, _, amount, signature in claims:
+        key = make_payer(payers[channel_id], "mixed").public_key
+        assert verify(key, signing_message(channel_id, amount), signature)
+
+
+@pytest.mark.parametrize("curve", ["secp256k1", "ed25519"])
+def test_a_payer_is_the_same_every_time_and_signs_on_its_curve(curve):
+    payer = make_payer(7, curve)
+
+    assert payer == make_payer(7, curve)
+    assert payer.on_ed25519 == (curve == "ed25519")
+    assert verify(payer.public_key, signing_message(payer.channel_id, 5), sign(payer, 5))
+
+
+def test_the_baseline_accepts_every_good_claim():
+    line = run_baseline(BaselineConfig(claims=60))
+
+    assert set(line) >= HEAD | {"accepted_per_s"}
+    assert line["accepted"] == 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["ws", "ws-single", "http", "http-single", "inprocess"])
+def test_every_claim_of_the_benchmark_is_accepted_and_found_in_the_log(transport):
+    line = line_of(
+        "claims", "--seconds", "1", "--channels", "64", "--rate", "1500", "--transport", transport
+    )
+
+    assert set(line) >= HEAD | {
+        "accepted_per_s", "p50_ms", "p99_ms", "p999_ms", "max_ms", "ceiling_verify_per_s",
+        "ratio_to_ceiling", "fsyncs", "bytes_per_claim", "rss_mb", "cpu_s",
+    }  # fmt: skip
+    assert set(line["answered"]) == {"accepted"}
+    assert line["logged"] == line["answered"]["accepted"] > 500
+    assert line["log_holds_all"] is True
+    assert line.get("exit_code", 0) == 0
+
+
+@pytest.mark.slow
+def test_prechecked_signatures_are_a_matter_of_the_bench_alone():
+    line = line_of("claims", "--seconds", "1", "--channels", "64", "--signatures", "prechecked")
+
+    assert set(line["answered"]) == {"accepted"}
+    assert line["logged"] == line["answered"]["accepted"] > 500
+    root = Path(__file__).parents[2]
+    assert not [
+        file
+        for file in (root / "engine").rglob("*.py")
+        if "precheck" in file.read_text() and file.name != "bench.py"
+    ]
+
+
+@pytest.mark.slow
+def test_the_memory_benchmark_counts_bytes_a_channel():
+    line = line_of("memory", "--channels", "400")
+
+    assert set(line) >= HEAD | {"bytes_per_channel", "mib_per_dedicated_channel", "opened_per_s"}
+    assert 0 < line["bytes_per_channel"] < 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("snapshot", [(), ("--snapshot",)])
+def test_the_recovery_benchmark_replays_all_and_takes_a_claim_after_the_kill(snapshot):
+    line = line_of("recovery", "--events", "12000", "--channels", "100", *snapshot)
+
+    assert set(line) >= HEAD | {"events", "channels", "seconds_to_ready", "events_per_s"}
+    assert line["events"] == 12_000
+    assert line["events_replayed"] == (0 if snapshot else 12_000)
+    assert line["snapshot_used"] is bool(snapshot)
+    assert line["seconds_from_kill_to_claim"] > 0

@@ -1,0 +1,28 @@
+"""What every test may ask for; channels and claims in words are in `tests.builders`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        default=False,
+        help="write golden files anew instead of comparing; explain the change in the commit",
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, bytes], None]:
+    """Compare bytes with a golden file, or write it where `--update-golden` is given."""
+
+    def check(path: Path, content: bytes) -> None:
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        assert path.read_bytes() == content, f"{path.name} differs; see --update-golden"
+
+    return check

@@ -1,0 +1,177 @@
+"""Write and read snapshots: the state at one place of the log, in blocks the caller chose.
+
+The one rule: a snapshot is named in the MANIFEST only after it was read back from the disk and was
+what had been written. It speeds up a start; it is never the truth.
+"""
+
+import errno
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import google_crc32c
+import msgspec
+
+from wal.errors import CorruptLogError, LogFailedError
+from wal.files import Files, How, failure, sync_directory, write_all
+from wal.format import (
+    CHAIN_BYTES,
+    CRC,
+    FORMAT_VERSION,
+    SNAPSHOT_BLOCK,
+    SNAPSHOT_CHUNK_BYTES_MAX,
+    SNAPSHOT_HEADER,
+    SNAPSHOT_MAGIC,
+    TEMPORARY,
+)
+from wal.manifest import SnapshotEntry
+
+_HEADER_BYTES = SNAPSHOT_HEADER.size + CRC.size
+_READ_BYTES = 1 << 20
+
+
+class SnapshotPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where in the log a snapshot stands."""
+
+    shard_id: int
+    epoch: int
+    lsn: int
+    position: int
+    chain: bytes
+
+
+def write_snapshot(
+    files: Files, directory: Path, name: str, place: SnapshotPlace, chunks: Iterable[bytes]
+) -> SnapshotEntry:
+    """Write, read back and name a snapshot. The MANIFEST is the caller's to write.
+
+    Raises:
+        ValueError: a chunk is empty or above 1 MiB; nothing is left behind.
+        LogFailedError: the disk gave back other bytes than it was given.
+    """
+    temporary = directory / (name + TEMPORARY)
+    handle = files.open(temporary, How.CREATE)
+    written = False
+    try:
+        size, digest = _write(files, handle, place, chunks)
+        files.sync(handle)
+        written = True
+    finally:
+        files.close(handle)
+        if not written:
+            files.unlink(temporary)
+    if _digest(files, temporary) != (size, digest):
+        raise LogFailedError(f"{name}: the disk gave back other bytes than it was given")
+    files.rename(temporary, directory / name)
+    sync_directory(files, directory)
+    return SnapshotEntry(
+        name=name, lsn=place.lsn, position=place.position, size=size, sha256=digest
+    )
+
+
+def verify_snapshot(files: Files, root: Path, entry: SnapshotEntry) -> str:
+    """Return what is wrong with a snapshot, or an empty string.
+
+    Raises:
+        OSError: it could not be told; too many open files, say, are no fault of the snapshot.
+    """
+    try:
+        found = _digest(files, root / entry.path)
+    except FileNotFoundError:
+        return "the file is missing"
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return "the disk cannot read it"
+    return "" if found == (entry.size, entry.sha256) else "length or hash"
+
+
+def read_snapshot(files: Files, root: Path, entry: SnapshotEntry, shard_id: int) -> Iterator[bytes]:
+    """Yield the chunks of a snapshot that verified, each checked again.
+
+    Raises:
+        CorruptLogError: it changed since, or belongs elsewhere.
+        LogFailedError: the disk refused.
+    """
+    try:
+        yield from _blocks(files, root, entry, shard_id)
+    except OSError as error:
+        raise failure(error) from error
+
+
+def _blocks(files: Files, root: Path, entry: SnapshotEntry, shard_id: int) -> Iterator[bytes]:
+    handle = files.open(root / entry.path, How.READ)
+    try:
+        header = files.read(handle, _HEADER_BYTES, 0)
+        _check_header(header, entry, shard_id)
+        offset = _HEADER_BYTES
+        count = 0
+        while True:
+            head = files.read(handle, SNAPSHOT_BLOCK.size, offset)
+            size, crc = SNAPSHOT_BLOCK.unpack(head.ljust(SNAPSHOT_BLOCK.size, b"\0"))
+            if size == 0:
+                break
+            block = files.read(handle, min(size, SNAPSHOT_CHUNK_BYTES_MAX), offset + len(head))
+            if len(block) != size or google_crc32c.value(block) != crc:
+                raise CorruptLogError(entry.path, offset, "block checksum")
+            yield block
+            count += 1
+            offset += len(head) + size
+        if crc != count:
+            raise CorruptLogError(entry.path, offset, f"{count} blocks instead of {crc}")
+    finally:
+        files.close(handle)
+
+
+def _write(
+    files: Files, handle: int, place: SnapshotPlace, chunks: Iterable[bytes]
+) -> tuple[int, bytes]:
+    fixed = SNAPSHOT_HEADER.pack(
+        SNAPSHOT_MAGIC, FORMAT_VERSION, 0, place.shard_id, place.epoch, 0, place.lsn,
+        place.position, 0, place.chain, 0, bytes(CHAIN_BYTES),
+    )  # fmt: skip
+    digest = sha256()
+    offset = 0
+    for part in _parts(fixed + CRC.pack(google_crc32c.value(fixed)), chunks):
+        digest.update(part)
+        write_all(files, handle, part, offset)
+        offset += len(part)
+    write_all(files, handle, digest.digest(), offset)
+    whole = digest.copy()
+    whole.update(digest.digest())
+    return offset + CHAIN_BYTES, whole.digest()
+
+
+def _parts(header: bytes, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    yield header
+    count = 0
+    for chunk in chunks:
+        if not 0 < len(chunk) <= SNAPSHOT_CHUNK_BYTES_MAX:
+            raise ValueError(f"a snapshot chunk of {len(chunk)} bytes; 1 to 1,048,576 are allowed")
+        yield SNAPSHOT_BLOCK.pack(len(chunk), google_crc32c.value(chunk)) + chunk
+        count += 1
+    yield SNAPSHOT_BLOCK.pack(0, count)
+
+
+def _digest(files: Files, path: Path) -> tuple[int, bytes]:
+    handle = files.open(path, How.DISK)
+    try:
+        digest = sha256()
+        offset = 0
+        while piece := files.read(handle, _READ_BYTES, offset):
+            digest.update(piece)
+            offset += len(piece)
+        return offset, digest.digest()
+    finally:
+        files.close(handle)
+
+
+def _check_header(block: bytes, entry: SnapshotEntry, shard_id: int) -> None:
+    fixed = block[: SNAPSHOT_HEADER.size]
+    if len(block) != _HEADER_BYTES or CRC.pack(google_crc32c.value(fixed)) != block[-CRC.size :]:
+        raise CorruptLogError(entry.path, 0, "snapshot header checksum")
+    magic, version, kind, shard, _, _, lsn, position, *_ = SNAPSHOT_HEADER.unpack(fixed)
+    if magic != SNAPSHOT_MAGIC or version != FORMAT_VERSION or kind:
+        raise CorruptLogError(entry.path, 0, f"unknown magic, version {version} or kind {kind}")
+    if (shard, lsn, position) != (shard_id, entry.lsn, entry.position):
+        raise CorruptLogError(entry.path, 0, f"snapshot of shard {shard} at frame {lsn}")

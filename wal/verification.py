@@ -1,0 +1,321 @@
+"""Judge every byte of a log, independently of the code that wrote it.
+
+The one rule: of this package it shares only the constants of the format and the way to the disk.
+What the writer, the recovery and the reader may all get wrong in the same way, this one must not.
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import msgspec
+
+from wal.codec import Codec, LengthPrefixed, R
+from wal.errors import WalError
+from wal.files import Files, How, OsFiles, read_whole
+from wal.format import (
+    CHAIN_BYTES,
+    FORMAT_VERSION,
+    GENESIS,
+    MANIFEST_BYTES_MAX,
+    MANIFEST_HEAD,
+    MANIFEST_MAGIC,
+    MANIFEST_NAME,
+    QUARANTINE,
+    SEGMENTS,
+    SNAPSHOTS,
+    SPARE_NAME,
+)
+from wal.verify_segment import Broken, Expected, SegmentJudge, proof_of_rot
+from wal.verify_snapshot import snapshot_fault
+
+Progress = Callable[[int, int], None]
+"""Told the bytes judged so far and the bytes in all."""
+
+_TRIES = 3
+_WINDOW_BYTES = 1 << 20
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """A place where the bytes are not what they must be."""
+
+    segment: str
+    offset: int
+    reason: str
+
+
+class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found. `damages` is in the order of the log; one per file, its first.
+
+    `torn_bytes` at the end of the live segment are no damage: nothing shows that they were ever
+    acknowledged, and the next start will cut them. `strays` are files that nothing names.
+    """
+
+    damages: tuple[Damage, ...] = ()
+    segments: int = 0
+    snapshots: int = 0
+    frames: int = 0
+    records: int = 0
+    bytes: int = 0
+    last_lsn: int = 0
+    last_position: int = 0
+    torn_segment: str = ""
+    torn_offset: int = 0
+    torn_bytes: int = 0
+    strays: tuple[str, ...] = ()
+    quarantine: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every byte is what it must be."""
+        return not self.damages
+
+
+def verify(
+    directory: Path,
+    codec: Callable[[], Codec[R]] = LengthPrefixed,  # type: ignore[assignment]
+    progress: Progress | None = None,
+    files: Files | None = None,
+) -> VerifyReport:
+    """Judge every byte of the log in `directory`. A writer may be at work meanwhile.
+
+    Raises:
+        WalError: there is no log.
+    """
+    files = files or OsFiles()
+    directory = Path(directory)
+    for tries_left in reversed(range(_TRIES)):
+        before = _manifest_bytes(files, directory)
+        report = _Verifier(files, directory, codec, progress or _silent).run(before)
+        # A writer at work replaces files; what it replaced under us looks like damage once.
+        if report.ok or not tries_left or _manifest_bytes(files, directory) == before:
+            return report
+    return report
+
+
+class _Window:
+    """The bytes of one file, read ahead and hashed as they come by for the first time."""
+
+    def __init__(self, files: Files, path: Path, progress: Callable[[int], None]) -> None:
+        self._files = files
+        self._handle = files.open(path, How.READ)
+        self._progress = progress
+        self._start = 0
+        self._data = b""
+
+    def __call__(self, offset: int, size: int) -> bytes:
+        inside = offset - self._start
+        if inside < 0 or inside + size > len(self._data):
+            self._data = self._files.read(self._handle, max(size, _WINDOW_BYTES), offset)
+            self._start = offset
+            inside = 0
+            self._progress(offset)
+        return self._data[inside : inside + size]
+
+    def digest(self, end: int) -> bytes:
+        """Return the SHA-256 of the first `end` bytes."""
+        whole = sha256()
+        for offset in range(0, end, _WINDOW_BYTES):
+            whole.update(self(offset, min(_WINDOW_BYTES, end - offset)))
+        return whole.digest()
+
+    def close(self) -> None:
+        self._files.close(self._handle)
+
+
+class _Verifier:
+    """One pass over all files."""
+
+    def __init__(
+        self, files: Files, directory: Path, codec: Callable[[], Codec[Any]], progress: Progress
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self._codec = codec
+        self._progress = progress
+        self._done = self._told = self._total = 0
+        self._damages: list[Damage] = []
+        self._chains: dict[int, bytes | None] = {}
+        self._facts: dict[str, Any] = {"frames": 0, "records": 0}
+
+    def run(self, manifest_bytes: bytes) -> VerifyReport:
+        """Judge everything that the MANIFEST names, and list what it does not."""
+        sizes = {
+            f"{part}/{name}": size
+            for part in (SEGMENTS, SNAPSHOTS)
+            for name, size in self._scan(part).items()
+        }
+        quarantine = tuple(sorted(self._scan(QUARANTINE)))
+        try:
+            manifest = _decode_manifest(manifest_bytes)
+        except Broken as broken:
+            self._damage(MANIFEST_NAME, broken)
+            return VerifyReport(damages=tuple(self._damages), quarantine=quarantine)
+        live = [manifest["live"]] if manifest["live"] else []
+        named = {f"{SEGMENTS}/{entry['name']}" for entry in (*manifest["sealed"], *live)}
+        named |= {f"{SNAPSHOTS}/{entry['name']}" for entry in manifest["snapshots"]}
+        self._total = sum(size for path, size in sizes.items() if path in named)
+        self._all_segments(manifest)
+        for entry in manifest["snapshots"]:
+            self._snapshot(entry, manifest["shard_id"])
+        self._progress(self._total, self._total)
+        known = named | {f"{SEGMENTS}/{SPARE_NAME}"}
+        return VerifyReport(
+            damages=tuple(self._damages),
+            segments=len(manifest["sealed"]) + len(live),
+            snapshots=len(manifest["snapshots"]),
+            bytes=self._done,
+            strays=tuple(sorted(set(sizes) - known)),
+            quarantine=quarantine,
+            **self._facts,
+        )
+
+    def _scan(self, part: str) -> dict[str, int]:
+        try:
+            return self._files.scan(self._directory / part)
+        except FileNotFoundError:
+            return {}  # what the MANIFEST names in it is then missing, and reported file by file
+
+    def _damage(self, path: str, broken: Broken) -> None:
+        self._damages.append(Damage(segment=path, offset=broken.offset, reason=broken.reason))
+
+    def _all_segments(self, manifest: Any) -> None:
+        """Judge the segments in order, each against the MANIFEST and against the one before."""
+        shard_id = manifest["shard_id"]
+        chain = sha256(GENESIS + shard_id.to_bytes(4, "little")).digest()
+        lsn, position, epoch = manifest["retained_lsn"], 1, 0
+        # None until the frame was judged; it stays so where damage hides the frame.
+        self._chains = {entry["lsn"]: None for entry in manifest["snapshots"]} | {0: chain}
+        if lsn > 1 and manifest["sealed"]:
+            chain = manifest["sealed"][0]["before"]
+            position = manifest["sealed"][0]["first_position"]
+        for entry in (*manifest["sealed"], manifest["live"]):
+            if entry is None:
+                continue
+            path = f"{SEGMENTS}/{entry['name']}"
+            if (entry["first_lsn"], entry["first_position"], entry["before"]) != (
+                lsn, position, chain,
+            ):  # fmt: skip
+                self._damage(path, Broken(0, "the segment does not follow the one before it"))
+            try:
+                self._segment(path, entry, manifest, entry["epoch"] != epoch)
+            except Broken as broken:
+                self._damage(path, broken)
+            if entry is not manifest["live"]:
+                lsn, position = entry["last_lsn"] + 1, entry["last_position"] + 1
+                chain, epoch = entry["after"], entry["epoch"]
+
+    def _segment(self, path: str, entry: Any, manifest: Any, new_epoch: bool) -> None:
+        try:
+            fetch = _Window(self._files, self._directory / path, self._tell)
+        except OSError as error:
+            raise Broken(0, f"cannot be read: {error.strerror}") from error
+        expected = Expected(
+            manifest["shard_id"], entry["number"], entry["epoch"], entry["first_lsn"],
+            entry["first_position"], entry["before"],
+        )  # fmt: skip
+        judge = SegmentJudge(fetch, expected, self._codec(), new_epoch)
+        try:
+            judge.header()
+            if entry is manifest["live"]:
+                self._live(path, fetch, judge, expected, manifest)
+            else:
+                self._sealed(fetch, judge, entry)
+        finally:
+            fetch.close()
+            self._done += judge.offset
+            self._facts["frames"] += judge.lsn - expected.first_lsn
+            self._facts["records"] += judge.position - expected.first_position
+            self._facts["last_lsn"] = judge.lsn - 1
+            self._facts["last_position"] = judge.position - 1
+
+    def _frame(self, judge: SegmentJudge) -> None:
+        judge.frame()
+        if judge.lsn - 1 in self._chains:
+            self._chains[judge.lsn - 1] = judge.chain
+
+    def _sealed(self, fetch: _Window, judge: SegmentJudge, entry: Any) -> None:
+        while judge.offset < entry["size"]:
+            self._frame(judge)
+        if fetch(entry["size"], 1):
+            raise Broken(entry["size"], "the file is longer than the MANIFEST says")
+        found = (judge.lsn - 1, judge.position - 1, judge.chain, judge.offset)
+        told = (entry["last_lsn"], entry["last_position"], entry["after"], entry["size"])
+        if found != told:
+            raise Broken(judge.offset, "the segment ends elsewhere than the MANIFEST says")
+        if fetch.digest(entry["size"]) != entry["sha256"]:
+            raise Broken(0, "all frames are valid, but the hash in the MANIFEST is another")
+
+    def _live(
+        self, path: str, fetch: _Window, judge: SegmentJudge, expected: Expected, manifest: Any
+    ) -> None:
+        try:
+            while True:
+                self._frame(judge)
+        except Broken as broken:
+            proof, torn_bytes = proof_of_rot(fetch, judge, expected)
+            durable = max(
+                manifest["durable_lsn"],
+                manifest["archived_lsn"],
+                *(entry["lsn"] for entry in manifest["snapshots"]),
+            )
+            if not broken.torn:
+                raise
+            if durable >= judge.lsn:
+                proof = f"frame {durable} was durable"
+            if proof:
+                raise Broken(broken.offset, f"{broken.reason}; {proof}") from broken
+            if torn_bytes:
+                self._facts |= {
+                    "torn_segment": path, "torn_offset": judge.offset, "torn_bytes": torn_bytes,
+                }  # fmt: skip
+
+    def _snapshot(self, entry: Any, shard_id: int) -> None:
+        path = f"{SNAPSHOTS}/{entry['name']}"
+        lsn = entry["lsn"]
+        try:
+            data = read_whole(self._files, self._directory / path, How.READ, entry["size"])
+        except OSError as error:
+            self._damage(path, Broken(0, f"cannot be read: {error.strerror}"))
+            return
+        if lsn > self._facts.get("last_lsn", 0) and not self._damages:
+            self._damage(path, Broken(0, f"a snapshot of frame {lsn}, which the log does not have"))
+        fault = snapshot_fault(data, entry, shard_id, self._chains[lsn])
+        if fault is not None:
+            self._damage(path, fault)
+        self._done += len(data)
+
+    def _tell(self, offset: int) -> None:
+        # A segment is gone through twice, by its frames and by its hash: never tell a step back.
+        self._told = max(self._told, min(self._done + offset, self._total))
+        self._progress(self._told, self._total)
+
+
+def _manifest_bytes(files: Files, directory: Path) -> bytes:
+    try:
+        return read_whole(files, directory / MANIFEST_NAME, How.READ, MANIFEST_BYTES_MAX)
+    except FileNotFoundError as error:
+        raise WalError(f"no log in {directory}: there is no MANIFEST") from error
+
+
+def _decode_manifest(data: bytes) -> Any:
+    if len(data) < MANIFEST_HEAD.size + CHAIN_BYTES:
+        raise Broken(0, "the MANIFEST is too short")
+    if sha256(data[:-CHAIN_BYTES]).digest() != data[-CHAIN_BYTES:]:
+        raise Broken(0, "hash of the MANIFEST")
+    magic, version, zero, size, crc = MANIFEST_HEAD.unpack_from(data)
+    body = data[MANIFEST_HEAD.size : -CHAIN_BYTES]
+    if (magic, version, zero, size) != (MANIFEST_MAGIC, FORMAT_VERSION, 0, len(body)):
+        raise Broken(0, f"unknown magic or version {version} of the MANIFEST")
+    if google_crc32c.value(body) != crc:
+        raise Broken(MANIFEST_HEAD.size, "checksum of the MANIFEST's body")
+    try:
+        return msgspec.msgpack.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Broken(MANIFEST_HEAD.size, str(error)) from error
+
+
+def _silent(done: int, total: int) -> None:
+    """Tell nobody."""
