@@ -165,17 +165,21 @@ class Killer:
         self.acknowledged_before: list[int] = []
         self._datadir = datadir
         self._at = at
+        self._one_at_a_time = asyncio.Lock()
         self._restarts: list[asyncio.Task[None]] = []
 
     def __call__(self, done: int, total: int) -> None:
         if self._at and done >= self._at[0]:
             self._at.pop(0)
             self.acknowledged_before.append(done)
-            self.served.kill()
-            self._restarts.append(asyncio.create_task(self._restart()))
+            self._restarts.append(asyncio.create_task(self._kill_and_start()))
 
-    async def _restart(self) -> None:
-        self.served = await asyncio.to_thread(start, self._datadir, self.served.port)
+    async def _kill_and_start(self) -> None:
+        # The client is served a moment before `start` returns: the next kill must wait for it,
+        # or it kills the dead and finds the living on the port.
+        async with self._one_at_a_time:
+            self.served.kill()
+            self.served = await asyncio.to_thread(start, self._datadir, self.served.port)
 
     async def finished(self) -> None:
         await asyncio.gather(*self._restarts)
