@@ -19,9 +19,20 @@ from engine.core.events import AnyEvent, ClaimReceived
 from engine.core.types import ChannelId, Checks, Drops, Position, TimeNs
 from engine.core.types import Sequence as ClaimSequence
 from engine.monitor.metrics import SYNC_BUCKETS_US
-from wal import CorruptLogError, Log, LogInUseError, LogOptions, LogReader, VerifyReport, verify
+from wal import (
+    CorruptLogError,
+    Files,
+    Log,
+    LogInUseError,
+    LogOptions,
+    LogReader,
+    OsFiles,
+    VerifyReport,
+    verify,
+)
 
 EVENT_SCHEMA_VERSION: Final = 1
+OS_FILES: Final = OsFiles()
 _ALL: Final = Checks.ALL
 
 
@@ -166,8 +177,8 @@ class SyncTimes:
 class ShardJournal:
     """The log of one shard, open for writing. See `ports.Journal`."""
 
-    def __init__(self, directory: Path, options: LogOptions) -> None:
-        self._log: Log[AnyEvent] = Log.open(directory, options, codec=EventCodec)
+    def __init__(self, directory: Path, options: LogOptions, files: Files = OS_FILES) -> None:
+        self._log: Log[AnyEvent] = Log.open(directory, options, EventCodec, files)
         self.times = SyncTimes()
 
     @property
