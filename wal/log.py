@@ -72,7 +72,7 @@ class Log(Generic[R]):
         """
         started = perf_counter_ns()
         directory = Path(directory)
-        lock = _take_lock(files, directory)
+        lock = take_lock(files, directory)
         try:
             prepare_directories(files, directory)
             recovered = recover(files, directory, options)
@@ -331,7 +331,13 @@ class Log(Generic[R]):
         self._publish()
 
 
-def _take_lock(files: Files, directory: Path) -> int:
+def take_lock(files: Files, directory: Path) -> int:
+    """Hold the log in `directory` alone until the handle is closed.
+
+    Raises:
+        LogInUseError: somebody else holds it.
+        LogFailedError: the disk refused.
+    """
     try:
         files.make_directory(directory)
         return files.open(directory / LOCK_NAME, How.LOCK)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple
 
-from wal.codec import DECODE_FAULTS, Codec, Position, R
+from wal.codec import DECODE_FAULTS, Codec, Position, R, codec_for
 from wal.errors import CorruptLogError
 from wal.files import Files
 from wal.format import FRAME_HEADER_BYTES
@@ -67,6 +67,7 @@ class Cursor(Generic[R]):
                     records = records[self._start - first :]
                     first = self._start
                 if records:
+                    self._start = Position(first + len(records))
                     yield Position(first), records
 
     def close(self) -> None:
@@ -107,11 +108,11 @@ class Cursor(Generic[R]):
             source.close()
             raise
         self._scan = scan
-        self._codec = self._make_codec()
+        self._codec = codec_for(self._make_codec, scan.header.packed)
         return scan
 
     def _more(self, scan: SegmentScan, extent: Extent) -> bool:
-        return scan.lsn <= extent.end_lsn or (extent.growing and _is_proven(scan))
+        return scan.lsn <= extent.end_lsn or (extent.growing and is_proven(scan))
 
     def _next(self, scan: SegmentScan, extent: Extent) -> Frame:
         try:
@@ -142,7 +143,7 @@ class Cursor(Generic[R]):
         return records
 
 
-def _is_proven(scan: SegmentScan) -> bool:
+def is_proven(scan: SegmentScan) -> bool:
     """Say whether a later frame shows that the frame here reached the disk."""
     try:
         here = parse_header(scan.source.at(scan.offset, FRAME_HEADER_BYTES))
