@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from engine.channels.journal import LogInUseError, LogOptions, ShardJournal
+from engine.channels.machine import THIS_MACHINE, Machine
 from engine.channels.messages import (
     Hello,
     ShardStatistics,
@@ -25,12 +26,10 @@ from engine.channels.messages import (
 from engine.channels.options import ShardOptions
 from engine.channels.recovery import recover
 from engine.channels.shard import Shard
-from engine.channels.timers import SystemClock, Ticker
 from engine.monitor.logs import logs_to_stderr
 from engine.validation.options import RiskOptions, ValidationOptions
 from engine.validation.pipeline import Pipeline
 from engine.validation.risk import RiskRule, RiskStage, shipped_rules
-from engine.verify.seal import load_or_create_seal_key
 
 LOCK_WAIT_S: Final = 3.0
 LOCK_PAUSE_S: Final = 0.05
@@ -70,22 +69,22 @@ class ShardHost:
         settings: ShardSettings,
         rules: tuple[RiskRule, ...] = (),
         on_failure: Callable[[BaseException], NoReturn] = end_process,
+        machine: Machine = THIS_MACHINE,
     ) -> None:
         started = time.perf_counter()
         datadir = Path(settings.datadir)
         directory = shard_directory(datadir, settings.number)
-        directory.mkdir(parents=True, exist_ok=True)
         logs_to_stderr()
         self._settings = settings
         self._on_failure = on_failure
-        self._journal = _open_journal(directory, settings)
+        self._journal = _open_journal(directory, settings, machine)
         recovered = recover(self._journal, settings.validation.retries)
         self._shard = Shard(
             self._journal,
             self._journal.epoch,
-            load_or_create_seal_key(datadir / "seal.key"),
+            machine.seal_key(datadir / "seal.key"),
             Pipeline(settings.validation, RiskStage(shipped_rules(settings.risk) + rules)),
-            SystemClock(),
+            machine.clock,
             recovered,
         )
         self._recovered_events = recovered.events
@@ -93,7 +92,7 @@ class ShardHost:
         self._turn = threading.Lock()
         self._batches = self._busy_us = self._checkpoints = 0
         self._closed = False
-        self._ticker = Ticker(self._tick, settings.shard.tick_ms / 1_000)
+        self._ticker = machine.ticker(self._tick, settings.shard.tick_ms / 1_000)
 
     def hello(self, gateway: str, turn: int) -> bytes:
         """Begin with a gateway; its next batch has number `turn`. Returns `Hello`."""
@@ -201,7 +200,7 @@ def resident_bytes() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _open_journal(directory: Path, settings: ShardSettings) -> ShardJournal:
+def _open_journal(directory: Path, settings: ShardSettings, machine: Machine) -> ShardJournal:
     """Open the shard's log; a process that was just killed may take a moment to let go of it.
 
     Raises:
@@ -210,16 +209,17 @@ def _open_journal(directory: Path, settings: ShardSettings) -> ShardJournal:
     give_up_at = time.monotonic() + LOCK_WAIT_S
     while True:
         try:
-            return ShardJournal(directory, _log_options(settings))
+            return ShardJournal(directory, _log_options(settings, machine), machine.files)
         except LogInUseError:
             if time.monotonic() >= give_up_at:
                 raise
             time.sleep(LOCK_PAUSE_S)
 
 
-def _log_options(settings: ShardSettings) -> LogOptions:
+def _log_options(settings: ShardSettings, machine: Machine) -> LogOptions:
     return LogOptions(
         shard_id=settings.number,
         segment_bytes=settings.shard.segment_bytes,
         segment_age_s=settings.shard.segment_age_s,
+        spare_in_background=machine.threads,
     )

@@ -253,6 +253,7 @@ def verify_directory(
 __all__ = [
     "CorruptLogError",
     "EventCodec",
+    "Files",
     "LogInUseError",
     "LogOptions",
     "ShardJournal",
