@@ -4,10 +4,12 @@ The writer and the independent verifier share this file and nothing else. Little
 """
 
 import struct
-from enum import IntFlag
+from enum import IntEnum, IntFlag
 from typing import Final
 
 FORMAT_VERSION: Final = 1
+PACKED_VERSION: Final = 2
+"""The version in the header of a segment whose frames were put together after it was sealed."""
 
 SEGMENT_MAGIC: Final = b"PAYCHWAL"
 SEGMENT_HEADER_BYTES: Final = 4096
@@ -24,6 +26,8 @@ FRAME_VERSION: Final = 1
 # 44 zero u32 | 48 wall ns u64 | 56 CRC-32C of bytes 0-55
 # 60 CRC-32C of payload and chain, seeded with the header's CRC
 # 64 payload | chain 32s | zeros to an 8-byte boundary
+# A packed frame stands for the frames from durable lsn + 1 to lsn, and its raw payload begins with
+# the chain value (32s) that the log had behind frame lsn.
 FRAME_HEADER: Final = struct.Struct("<4sBBHIIQQIIIIQ")
 FRAME_CRCS: Final = struct.Struct("<II")
 FRAME_HEADER_BYTES: Final = 64
@@ -48,8 +52,8 @@ MANIFEST_HEAD: Final = struct.Struct("<8sHHII")
 MANIFEST_BYTES_MAX: Final = 64 << 20
 
 SNAPSHOT_MAGIC: Final = b"PAYCHSNP"
-#  0 magic 8s | 8 version u16 | 10 kind u16 (0 base) | 12 shard u32 | 16 epoch u32 | 20 zero u32
-# 24 lsn u64 | 32 position u64 | 40 lsn of the base u64 | 48 chain at lsn 32s
+#  0 magic 8s | 8 version u16 | 10 kind u16 | 12 shard u32 | 16 epoch u32 | 20 zero u32
+# 24 lsn u64 | 32 position u64 | 40 lsn it builds on u64, 0 for a base | 48 chain at lsn 32s
 # 80 audit size u64 | 88 audit root 32s | 120 CRC-32C of bytes 0-119
 # then blocks: length u32 | CRC-32C u32 | bytes; a block of length 0 whose CRC field holds the
 # number of blocks ends them; then SHA-256 of everything before it
@@ -59,6 +63,13 @@ SNAPSHOT_CHUNK_BYTES_MAX: Final = 1 << 20
 CRC: Final = struct.Struct("<I")
 
 
+class SnapshotKind(IntEnum):
+    """Say whether a snapshot is the whole state, or what changed since another one."""
+
+    BASE = 0
+    INCREMENT = 1
+
+
 class Flag(IntFlag):
     """Say what kind of frame it is. A bit that is not named here refuses the frame."""
 
@@ -66,9 +77,10 @@ class Flag(IntFlag):
     WATERMARK = 2
     SEAL = 4
     EPOCH_START = 8
+    PACKED = 16
 
 
-FLAGS_KNOWN: Final = 15
+FLAGS_KNOWN: Final = 31
 
 LOCK_NAME: Final = "LOCK"
 MANIFEST_NAME: Final = "MANIFEST"
@@ -79,7 +91,9 @@ ARCHIVE: Final = "archive"
 SPARE_NAME: Final = "next.pre"
 TEMPORARY: Final = ".tmp"
 SEGMENT_SUFFIX: Final = ".wal"
+PACKED_SUFFIX: Final = ".pack"
 SNAPSHOT_SUFFIX: Final = ".snap"
+INCREMENT_SUFFIX: Final = ".inc"
 
 
 def file_name(lsn: int, epoch: int, suffix: str) -> str:

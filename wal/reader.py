@@ -11,8 +11,10 @@ from typing import Generic
 from wal.codec import FIRST, Codec, LengthPrefixed, Position, R
 from wal.errors import WalError
 from wal.files import Files, OsFiles
-from wal.manifest import Manifest, read_manifest
+from wal.lineage import newest_lineage
+from wal.manifest import Manifest, SnapshotEntry, read_manifest
 from wal.replay import Cursor, Extent, Place
+from wal.snapshot import read_snapshot, verify_snapshot
 
 _TRIES = 5
 """How often a segment that vanished under the reader is looked up again: each time, a start of the
@@ -73,9 +75,37 @@ class LogReader(Generic[R]):
         finally:
             cursor.close()
 
+    def checkpoint(self, until: Position | None = None) -> list[tuple[Position, Iterator[bytes]]]:
+        """Return the newest snapshots that verify and stand no later than record `until`.
+
+        Returns:
+            The position each stands at, and its chunks: a base, then the increments upon it. Empty
+            when none will do, so that the records must be read from the first.
+
+        Raises:
+            WalError: there is no log.
+            CorruptLogError: the MANIFEST is damaged; or, while chunks are read, a file changed.
+        """
+        for _ in range(_TRIES):
+            manifest = self._manifest()
+            found = newest_lineage(manifest.snapshots, self._fault_of, until)
+            # What a writer at work removed under us looks refused once.
+            if not found.refused or self._manifest() == manifest:
+                break
+        return [
+            (
+                Position(entry.position),
+                read_snapshot(self._files, self._directory, entry, manifest.shard_id),
+            )
+            for entry in found.entries
+        ]
+
     def close(self) -> None:
         """End every `follow`, from any thread."""
         self._stop.set()
+
+    def _fault_of(self, entry: SnapshotEntry) -> str:
+        return verify_snapshot(self._files, self._directory, entry)
 
     def _manifest(self) -> Manifest:
         try:

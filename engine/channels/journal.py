@@ -9,6 +9,7 @@ by first appearance in the segment, so each segment can be read alone.
 import time
 from array import array
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,11 @@ from wal import (
 )
 
 EVENT_SCHEMA_VERSION: Final = 1
+SLOW_US: Final = 20_000
+SLOW_KEPT_S: Final = 5.0
+SLOW_KEPT: Final = 256
+"""Of the commits that took longer than `SLOW_US`, those kept to find the slowest among."""
+
 OS_FILES: Final = OsFiles()
 _ALL: Final = Checks.ALL
 
@@ -166,12 +172,20 @@ class SyncTimes:
     def __init__(self) -> None:
         self.counts = [0] * (len(SYNC_BUCKETS_US) + 1)
         self.count = self.sum_us = 0
+        self._slow: deque[tuple[float, int]] = deque(maxlen=SLOW_KEPT)
 
     def add(self, took_us: int) -> None:
         """Count one commit."""
         self.counts[bisect_left(SYNC_BUCKETS_US, took_us)] += 1
         self.count += 1
         self.sum_us += took_us
+        if took_us > SLOW_US:
+            self._slow.append((time.monotonic(), took_us))
+
+    def slowest_us(self) -> int:
+        """Return the longest of the last `SLOW_KEPT_S`; 0 where none was above `SLOW_US`."""
+        since = time.monotonic() - SLOW_KEPT_S
+        return max((took_us for at, took_us in list(self._slow) if at >= since), default=0)
 
 
 class ShardJournal:
@@ -243,6 +257,22 @@ def read_committed(directory: Path, start: int = 1) -> Iterator[tuple[Position, 
         yield Position(first), events
 
 
+def committed_checkpoint(
+    directory: Path, until: int | None = None
+) -> list[tuple[Position, Iterator[bytes]]]:
+    """Return the newest checkpoint that verifies and is no later than position `until`.
+
+    Returns:
+        A base, then the increments upon it, each with its position; empty when there is none.
+
+    Raises:
+        CorruptLogError: the log is damaged.
+    """
+    reader: LogReader[AnyEvent] = LogReader(directory, codec=EventCodec)
+    found = reader.checkpoint(until)  # type: ignore[arg-type]
+    return [(Position(position), chunks) for position, chunks in found]
+
+
 def verify_directory(
     directory: Path, progress: Callable[[int, int], None] | None = None
 ) -> VerifyReport:
@@ -258,6 +288,7 @@ __all__ = [
     "LogOptions",
     "ShardJournal",
     "VerifyReport",
+    "committed_checkpoint",
     "read_committed",
     "verify_directory",
 ]

@@ -5,13 +5,19 @@ same state comes out of the log from its first event, and `state_hash` says so.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from engine.channels.actor import ChannelActor
-from engine.channels.journal import EVENT_SCHEMA_VERSION, ShardJournal
+from engine.channels.journal import (
+    EVENT_SCHEMA_VERSION,
+    ShardJournal,
+    committed_checkpoint,
+    read_committed,
+)
 from engine.core.channel import Channel
 from engine.core.events import AnyEvent
 from engine.core.invariants import InvariantBroken
@@ -119,6 +125,41 @@ def recover(journal: ShardJournal, limits: RetryLimits, *, from_genesis: bool = 
         recovered = _from_checkpoint(*found)
     for first, events in journal.read_batches(recovered.checkpoint_position + 1):
         replay_into(recovered, first, events, limits)
+    return recovered
+
+
+def recover_committed(
+    directory: Path,
+    limits: RetryLimits,
+    until: int | None = None,
+    *,
+    from_genesis: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Recovered:
+    """Rebuild the channels of a shard as they were, without a lock, beside its live writer.
+
+    Args:
+        directory: The log.
+        limits: Which answers a channel remembers.
+        until: The last position that counts; None for the newest durable one.
+        from_genesis: Ignore checkpoints.
+        progress: Told the position that was reached, frame by frame.
+
+    Raises:
+        RecoveryBroken: an event does not fit the state before it, or a checkpoint its own head.
+        CorruptLogError: the log is damaged.
+    """
+    recovered = Recovered({}, TimeNs(0), 0, 0)
+    if not from_genesis:
+        for position, chunks in committed_checkpoint(directory, until):
+            recovered = _from_checkpoint(position, chunks)
+    for first, events in read_committed(directory, recovered.checkpoint_position + 1):
+        wanted = events if until is None else events[: until + 1 - first]
+        if not wanted:
+            break
+        replay_into(recovered, first, wanted, limits)
+        if progress is not None:
+            progress(recovered.position)
     return recovered
 
 
