@@ -1,0 +1,32 @@
+"""`paychan wal …`: what lies on disk, judged and folded, beside a running engine or without one."""
+
+from typing import Final
+
+import click
+
+from engine.cli.lazy import Commands, LazyGroup
+
+COMMANDS: Final = Commands(
+    {
+        "inspect": (
+            "engine.cli.wal.looking:inspect",
+            "List segments, frames, positions and sizes.",
+        ),
+        "verify": (
+            "engine.cli.wal.looking:verify",
+            "Judge every byte; exit code 6 on corruption, saying where.",
+        ),
+        "replay": (
+            "engine.cli.wal.replay:replay",
+            "Show the channels as they were at a position or a time.",
+        ),
+    }
+)
+
+
+@click.group("wal", cls=LazyGroup, commands=COMMANDS)
+def wal_group() -> None:
+    """Look at the log on disk.
+
+    DIR is the directory of a shard, or a data directory with all its shards.
+    """
