@@ -1,0 +1,37 @@
+"""A spread over the system calls of a run; every one of them is in `python -m tests.faults`."""
+
+import pytest
+
+from tests.faults import syscalls
+from tests.faults.scorecard import Budget, CannotRun, Row
+from tests.faults.tracer import Call, parse, require_strace
+
+try:
+    require_strace()
+except CannotRun as error:
+    pytestmark = pytest.mark.skip(str(error))
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """Show no progress."""
+
+
+def problems(rows: list[Row]) -> list[str]:
+    """Return what the rows that are not good have to say."""
+    return [f"{row}" for row in rows if not row.good]
+
+
+@pytest.mark.slow
+def test_whatever_call_fails_nothing_acknowledged_is_lost_and_nothing_goes_on():
+    rows = syscalls.run(Budget(share=0.05), silent)
+    assert problems(rows) == []
+    assert [row.name.partition(" at ")[0] for row in rows] == list(syscalls.KINDS)
+    assert min(row.acknowledged_checked for row in rows) > 500
+
+
+def test_a_line_of_strace_is_read():
+    line = '71 pwrite64(5</a/b.wal>, ""..., 352, 4096) = -1 EIO (Input/output error) (INJECTED)'
+    assert parse(line) == Call("pwrite64", ("/a/b.wal",), 5, '5</a/b.wal>, ""..., 352, 4096', True)
+    assert parse('71 renameat2(1</a>, "b", 1</a>, "c", 0) = 0').name == "rename"
+    assert parse("71 fdatasync(5</a/b.wal> <unfinished ...>").handle == 5
+    assert parse("71 +++ killed by SIGKILL +++") is None

@@ -1,0 +1,118 @@
+"""Interfere with the system calls of a process from outside, by strace, and read what it did.
+
+The process knows nothing of it: the same code, the same interpreter, a kernel that fails, stops or
+kills at exactly the call that was asked for.
+"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.faults.scorecard import CannotRun
+
+ON_DISK: Final = (
+    "openat", "pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "fallocate", "unlink",
+    "pread64", "mkdir", "flock", "getdents64", "link",
+)  # fmt: skip
+"""The calls that reach a file or a directory. Some machines have only the newer forms of a few."""
+
+NEWER: Final = {
+    "rename": ("renameat", "renameat2"),
+    "unlink": ("unlinkat",),
+    "mkdir": ("mkdirat",),
+    "link": ("linkat",),
+}
+
+INSTALL: Final = "strace is missing; install it (Debian, Ubuntu: apt-get install strace)"
+
+_CALL: Final = re.compile(r"^(\d+) +(\w+)\((.*?)(?:\) += (.*)| <unfinished \.\.\.>)$")
+_PATH: Final = re.compile(r"<([^<>]*)>|\"([^\"]*)\"")
+_HANDLE: Final = re.compile(r"^(\d+)<")
+
+
+class Fault(NamedTuple):
+    """What to do at which call: `what` is the end of an inject expression of strace.
+
+    `nth` counts the calls of that name from the moment the deed begins, from 1.
+    """
+
+    call: str
+    nth: int
+    what: str
+
+
+class Call(NamedTuple):
+    """One system call: its name, all paths in it, its handle or -1, its arguments as text."""
+
+    name: str
+    paths: tuple[str, ...]
+    handle: int
+    text: str
+    injected: bool
+
+
+def names_of(call: str) -> str:
+    """Return the call and its newer forms as strace wants them, unknown ones allowed."""
+    return ",".join(f"?{name}" for name in (call, *NEWER.get(call, ())))
+
+
+def require_strace() -> None:
+    """Make sure that strace is here.
+
+    Raises:
+        CannotRun: it is not.
+    """
+    if shutil.which("strace") is None:
+        raise CannotRun(INSTALL)
+
+
+class Tracer:
+    """strace, attached to one process at a time; what it saw is in a file of ours."""
+
+    def __init__(self, seen: Path) -> None:
+        self._seen = seen
+
+    @contextmanager
+    def attached(self, pid: int, faults: Sequence[Fault]) -> Iterator[None]:
+        """Trace process `pid` and all its threads until it has ended.
+
+        Raises:
+            CannotRun: there is no strace, or it may not attach here.
+        """
+        require_strace()
+        command = ["strace", "-f", "-y", "-s", "0", "-e", "signal=none", "-o", str(self._seen)]
+        command += ["-e", "trace=" + ",".join(map(names_of, (*ON_DISK, "write")))]
+        for fault in faults:
+            command += ["-e", f"inject={names_of(fault.call)}:{fault.what}:when={fault.nth}"]
+        command += ["-p", str(pid)]
+        strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        with strace:
+            assert strace.stderr is not None
+            said = strace.stderr.readline()
+            if "attached" not in said:
+                strace.kill()
+                raise CannotRun(f"strace cannot attach to a process here: {said.strip()}")
+            yield
+
+    def calls(self) -> list[Call]:
+        """Return what the newest process did, in order."""
+        return [call for line in self._seen.read_text().splitlines() if (call := parse(line))]
+
+
+def parse(line: str) -> Call | None:
+    """Return the call a line of strace tells of; None for lines about anything else."""
+    found = _CALL.match(line)
+    if found is None:
+        return None
+    name, text = found[2], found[3]
+    for plain, newer in NEWER.items():
+        if name in newer:
+            name = plain
+    handle = _HANDLE.match(text)
+    paths = tuple(one or other for one, other in _PATH.findall(text) if one or other)
+    injected = (found[4] or "").endswith("(INJECTED)")
+    return Call(name, paths, int(handle[1]) if handle else -1, text, injected)

@@ -1,0 +1,184 @@
+"""The writer under test: a real shard host over a real log, doing a fixed piece of work.
+
+The deeds run in processes of the nursery. The work is the same each time, event for event, so what
+a log may hold after any fault is known: the first so many steps of it, whole.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from engine.channels.host import ShardHost, ShardSettings, shard_directory
+from engine.channels.journal import verify_directory
+from engine.channels.machine import Machine
+from engine.channels.messages import decode_hello, decode_outcomes, decode_reply, encode
+from engine.channels.options import ShardOptions
+from engine.channels.recovery import recover, state_hash
+from engine.core.commands import AnyCommand, RequestClose
+from engine.core.types import ChannelId, TimeNs
+from engine.validation.options import RiskOptions, ValidationOptions
+from engine.verify.batch import decode_batch
+from engine.verify.seal import load_or_create_seal_key, seal
+from engine.verify.worker import VerifierWorker
+from tests.builders import NOON
+from tests.channels.world import blob_of, channel_id, item, opening, spoiled
+from tests.faults.nursery import Say
+from wal.format import MANIFEST_NAME
+
+NAMES: Final = ("a", "b", "c", "d")
+BATCHES: Final = 30
+CLAIMS: Final = 5
+CAPACITY: Final = 10**6
+SEGMENT_BYTES: Final = 8_192
+CHECKPOINT_EVENTS: Final = 30
+TICK_EVERY: Final = 3
+GATEWAY: Final = "gateway-a"
+VALIDATION: Final = ValidationOptions()
+
+
+class StandingClock:
+    """The same time for ever, so that every run makes the same events."""
+
+    def now_ns(self) -> TimeNs:
+        return NOON
+
+
+class NoTicker:
+    """Never ticks: the work does, where it says so."""
+
+    def __init__(self, tick: Callable[[], object], period_s: float) -> None:
+        self.tick = tick
+
+    def stop(self) -> None:
+        """There is nothing to stop."""
+
+
+STILL: Final = Machine(clock=StandingClock(), ticker=NoTicker, threads=False)
+"""This machine's disk, and one thread: the Nth call is then the same call in every run."""
+
+
+def steps() -> list[list[AnyCommand] | bytes]:
+    """Return the work: commands, or the blob of a batch of claims; each step is one commit."""
+    work: list[list[AnyCommand] | bytes] = [[opening(name, capacity=CAPACITY) for name in NAMES]]
+    sequences = dict.fromkeys(NAMES, 0)
+    for batch in range(BATCHES):
+        items = []
+        for index in range(CLAIMS):
+            name = NAMES[(batch + index) % len(NAMES)]
+            sequences[name] += 1
+            items.append(item(name, sequences[name] * 10, sequences[name]))
+        if batch % 7 == 3:
+            items.append(spoiled(items[-1]))
+        work.append(blob_of(items))
+    work.append([RequestClose(channel_id=ChannelId(channel_id(NAMES[0])))])
+    return work
+
+
+WORK: Final = steps()
+VERDICTS: dict[bytes, bytes] = {}
+"""The true verdicts on each blob; checking signatures is not what is tried here."""
+
+
+def prepare(scratch: Path) -> None:
+    """Have everything imported, and every signature checked, before the first deed."""
+    worker = VerifierWorker(bytes(32))
+    for step in WORK:
+        if isinstance(step, bytes):
+            VERDICTS[step] = worker.verify(step)[: len(decode_batch(step))]
+    work(scratch / "warm", lambda value: None)
+    check(scratch / "warm", lambda value: None)
+
+
+def open_host(datadir: Path) -> ShardHost:
+    """Return the host of shard 0."""
+    return ShardHost(
+        ShardSettings(
+            number=0,
+            datadir=str(datadir),
+            shard=ShardOptions(
+                checkpoint_events=CHECKPOINT_EVENTS,
+                segment_bytes=SEGMENT_BYTES,
+            ),
+            validation=VALIDATION,
+            risk=RiskOptions(),
+        ),
+        machine=STILL,
+    )
+
+
+# Deeds --------------------------------------------------------------------------------------------
+
+
+def start(datadir: Path, say: Say) -> None:
+    """Start and stop like a crash: recovery alone."""
+    host = open_host(datadir)
+    say(decode_hello(host.hello(GATEWAY, 0)).position)
+    os._exit(0)
+
+
+def work(datadir: Path, say: Say) -> None:
+    """Do all the work, and say after each step what was answered and where the log then ends."""
+    host = open_host(datadir)
+    say("ready")
+    do_steps(host, datadir, say)
+    host.close()
+    say("closed")
+
+
+def do_steps(host: ShardHost, datadir: Path, say: Say) -> None:
+    epoch = decode_hello(host.hello(GATEWAY, 0)).epoch
+    key = load_or_create_seal_key(datadir / "seal.key")
+    turn = 0
+    for number, step in enumerate(WORK, 1):
+        if isinstance(step, bytes):
+            answer = host.commit(GATEWAY, epoch, turn, step, seal(key, step, VERDICTS[step]))
+            reply = decode_reply(answer)
+            if reply.refused is not None:
+                raise RuntimeError(f"a batch was {reply.refused}")
+            turn += 1
+            words = [[one.status.name, one.sequence, one.position] for one in reply.answers]
+        else:
+            outcomes = decode_outcomes(host.execute(encode(step)))
+            words = [["done" if one.rejected is None else "refused", 0, 0] for one in outcomes]
+        say({"step": number, "end": host._shard.position, "answers": words})
+        if number % TICK_EVERY == 0:
+            host._tick()
+
+
+def check(datadir: Path, say: Say) -> None:
+    """Say all there is to say about a log after a fault, then finish the work on it."""
+    directory = shard_directory(datadir, 0)
+    if (directory / MANIFEST_NAME).exists():
+        say({"verify": trouble(directory)})
+    host = open_host(datadir)
+    say({"found": digests(host), "state": states(host)})
+    said: list[Any] = []
+    do_steps(host, datadir, said.append)
+    say({"resent": said})
+    say({"final": digests(host), "state": states(host)})
+    host.close()
+    say({"verify": trouble(directory)})
+
+
+def trouble(directory: Path) -> str:
+    """Return what `verify` holds against a log, "" for nothing."""
+    report = verify_directory(directory)
+    return "" if report.ok else repr(report)
+
+
+def digests(host: ShardHost) -> list[str]:
+    """Return a short digest of every event of the log, in order."""
+    encoded = (
+        encode((position + index, event))
+        for position, events in host._journal.read_batches(1)
+        for index, event in enumerate(events)
+    )
+    return [hashlib.blake2b(data, digest_size=8).hexdigest() for data in encoded]
+
+
+def states(host: ShardHost) -> list[str]:
+    """Return the state hash of what serves (checkpoint and tail), and that of the whole log."""
+    replayed = recover(host._journal, VALIDATION.retries, from_genesis=True)
+    return [state_hash(host._shard._actors), state_hash(replayed.actors)]
