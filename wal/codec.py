@@ -54,6 +54,23 @@ class Measured(Protocol[R_contra]):
         """Return the largest number of bytes `record` can add to a payload."""
 
 
+@runtime_checkable
+class Packable(Protocol[R]):
+    """A codec that has a denser form for segments that are packed.
+
+    Without it their frames are larger, and written as they were.
+    """
+
+    def packed(self) -> Codec[R]:
+        """Return the codec of one packed segment."""
+
+
+def codec_for(make: Callable[[], Codec[R]], packed: bool) -> Codec[R]:
+    """Return the codec of one segment, in the form it was written in."""
+    codec = make()
+    return codec.packed() if packed and isinstance(codec, Packable) else codec
+
+
 class LengthPrefixed:
     """Records are bytes, each behind its length (u32, little endian)."""
 

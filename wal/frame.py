@@ -81,7 +81,13 @@ def genesis(shard_id: int) -> bytes:
 
 
 class FrameEncoder:
-    """Makes the frames of one segment, in order. A frame counts only once `advance` was called."""
+    """Makes the frames of one segment, in order. A frame counts only once `advance` was called.
+
+    Attributes:
+        lsn: number of the next frame. Who packs a segment sets it to the newest frame that the next
+            one stands for.
+        chain: the chain value before the next frame.
+    """
 
     def __init__(self, epoch: int, segment: int, lsn: int, chain: bytes, level: int) -> None:
         self._epoch = epoch
@@ -89,6 +95,7 @@ class FrameEncoder:
         self._compress = zstandard.ZstdCompressor(
             level=level, write_content_size=True, write_checksum=True
         ).compress
+        self._durable_lsn = lsn - 1
         self.lsn = lsn
         self.chain = chain
 
@@ -101,7 +108,7 @@ class FrameEncoder:
             stored = raw
         head = FRAME_HEADER.pack(
             FRAME_MAGIC, FRAME_VERSION, flags, FRAME_HEADER_BYTES, self._epoch, self._segment,
-            self.lsn, self.lsn - 1, count, len(stored), len(raw), 0, wall_ns,
+            self.lsn, self._durable_lsn, count, len(stored), len(raw), 0, wall_ns,
         )  # fmt: skip
         digest = sha256(self.chain)
         digest.update(head)
@@ -114,6 +121,7 @@ class FrameEncoder:
 
     def advance(self, frame: EncodedFrame) -> None:
         """Take `frame` as written: the next one follows it."""
+        self._durable_lsn = self.lsn
         self.lsn += 1
         self.chain = frame.chain
 

@@ -27,6 +27,7 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     bytes: int
     created_ns: int
+    packed: bool = False
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,4 +115,5 @@ def _segment(
         records=last_position - entry.first_position + 1,
         bytes=size,
         created_ns=scan.header.created_ns,
+        packed=scan.header.packed,
     )

@@ -16,6 +16,7 @@ from wal.format import RAW_BYTES_MAX, RECORDS_PER_FRAME_MAX, SEGMENTS, Flag
 from wal.frame import EncodedFrame, genesis
 from wal.manifest import Manifest, SealedSegment, SnapshotEntry, write_manifest
 from wal.options import LogOptions
+from wal.pack import Packed, adopt
 from wal.replay import Extent
 from wal.segment import SegmentHeader
 from wal.spare import Spare
@@ -125,6 +126,13 @@ class Live(Generic[R]):
         self.counters.snapshots += 1
         for old in snapshots[: -len(kept)]:
             self._files.unlink(self._directory / old.path)
+
+    def adopt(self, packed: Packed) -> bool:
+        """Name a packed segment in the place of the original, whose file the caller removes."""
+        manifest = adopt(self._files, self._directory, self.manifest, packed)
+        if manifest is not None:
+            self._keep(manifest)
+        return manifest is not None
 
     def close(self) -> None:
         """Seal the live segment, or drop it when it holds nothing."""

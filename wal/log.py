@@ -19,9 +19,11 @@ import msgspec
 from wal.codec import FIRST, Codec, LengthPrefixed, Position, R
 from wal.errors import LogFailedError, LogInUseError, WalError
 from wal.files import Files, How, OsFiles, failure, write_all
-from wal.format import LOCK_NAME, SNAPSHOT_SUFFIX, SNAPSHOTS, file_name
+from wal.format import LOCK_NAME, SEGMENTS, SNAPSHOT_SUFFIX, SNAPSHOTS, file_name
 from wal.live import Live
+from wal.manifest import SealedSegment
 from wal.options import LogOptions
+from wal.pack import Packed, other_form
 from wal.recovery import RecoveryReport, let_go, prepare_directories, recover
 from wal.replay import Cursor, Extent, Place
 from wal.snapshot import SnapshotPlace, read_snapshot, verify_snapshot, write_snapshot
@@ -162,7 +164,7 @@ class Log(Generic[R]):
         self._check()
         cursor = self._cursor(start)
         try:
-            yield from cursor.batches(self._extents())
+            yield from self._news(cursor)
         except OSError as error:
             raise failure(error) from error
         finally:
@@ -180,7 +182,7 @@ class Log(Generic[R]):
             while True:
                 seen = self._readable
                 ended = self._closed or not self._alive
-                for first, records in cursor.batches(self._extents()):
+                for first, records in self._news(cursor):
                     for position, record in enumerate(records, first):
                         yield Position(position), record
                 if ended:
@@ -233,6 +235,29 @@ class Log(Generic[R]):
             if not fault:
                 return Position(entry.position), read_snapshot(files, directory, entry, shard_id)
         return None
+
+    @property
+    def sealed(self) -> tuple[SealedSegment, ...]:
+        """The segments that never change again, oldest first."""
+        return self._live.manifest.sealed
+
+    def adopt(self, packed: Packed) -> bool:
+        """Let a packed segment (`wal.pack`) take the place of the original, and remove that.
+
+        Returns:
+            Whether it did; not when the log has changed so that it is of no use.
+
+        Raises:
+            LogFailedError: the disk refused.
+        """
+        self._check()
+        with self._ending_on_error():
+            if not self._live.adopt(packed):
+                return False
+            self._publish()
+            name = other_form(packed.entry.name)
+            self._place.files.unlink(self._place.directory / SEGMENTS / name)
+        return True
 
     def close(self) -> None:
         """Seal the log. What is staged and not committed was never answered, and is dropped."""
@@ -292,6 +317,17 @@ class Log(Generic[R]):
         if not 1 <= start <= self._live.last + 1:
             raise ValueError(f"the log holds 1 to {self._live.last}; {start} is neither nor next")
         return Cursor(self._place, self._codec, start)
+
+    def _news(self, cursor: Cursor[R]) -> Iterator[tuple[Position, list[R]]]:
+        while True:
+            seen = self._readable
+            try:
+                yield from cursor.batches(self._extents())
+                return
+            except FileNotFoundError:
+                # A packed segment took the place of this one. The cursor stands where it stood.
+                if self._readable is seen:
+                    raise
 
     def _extents(self) -> list[Extent]:
         sealed, live = self._readable

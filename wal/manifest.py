@@ -26,7 +26,7 @@ from wal.format import (
 from wal.segment import Link
 
 
-class SegmentEntry(msgspec.Struct, frozen=True, kw_only=True):
+class SegmentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A segment and how it joins the log. `before` is the chain value its first frame continues."""
 
     name: str
@@ -50,7 +50,12 @@ class SegmentEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SealedSegment(SegmentEntry, frozen=True, kw_only=True):
-    """A segment that never changes again. `after` is the chain value behind its last frame."""
+    """A segment that never changes again. `after` is the chain value behind its last frame.
+
+    Once it is packed, its records are in a file of other frames: `size`, `sha256` and
+    `packed_chain` (the chain value behind the last of them) are that file's, `plain_bytes` is how
+    long it was before. All else says what it said.
+    """
 
     last_lsn: int
     last_position: int
@@ -59,6 +64,17 @@ class SealedSegment(SegmentEntry, frozen=True, kw_only=True):
     after: bytes
     audit_size: int = 0
     audit_root: bytes = b""
+    packed_chain: bytes = b""
+    plain_bytes: int = 0
+
+    @property
+    def packed(self) -> bool:
+        """Whether the file holds packed frames."""
+        return bool(self.packed_chain)
+
+    def link(self, shard_id: int) -> Link:
+        """See `SegmentEntry.link`."""
+        return SegmentEntry.link(self, shard_id)._replace(packed=self.packed)
 
 
 class SnapshotEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,11 @@ import zstandard
 from wal.errors import CorruptLogError
 from wal.files import Files, How
 from wal.format import (
+    CHAIN_BYTES,
     CRC,
     FORMAT_VERSION,
     FRAME_HEADER_BYTES,
+    PACKED_VERSION,
     SEGMENT_HEADER,
     SEGMENT_HEADER_BYTES,
     SEGMENT_MAGIC,
@@ -39,6 +41,7 @@ class Link(NamedTuple):
     first_lsn: int
     first_position: int
     chain: bytes
+    packed: bool = False
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,12 +57,13 @@ class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):
     chain: bytes
     codec_id: int = 0
     schema_version: int = 0
+    packed: bool = False
 
     def link(self, name: str) -> Link:
         """Return where this header says that the segment called `name` belongs."""
         return Link(
             name, self.shard_id, self.number, self.epoch, self.first_lsn, self.first_position,
-            self.chain,
+            self.chain, self.packed,
         )  # fmt: skip
 
 
@@ -74,8 +78,9 @@ class Frame(NamedTuple):
 
 def encode_segment_header(header: SegmentHeader) -> bytes:
     """Return the first block of a segment."""
+    version = PACKED_VERSION if header.packed else FORMAT_VERSION
     fixed = SEGMENT_HEADER.pack(
-        SEGMENT_MAGIC, FORMAT_VERSION, SEGMENT_HEADER_BYTES, header.shard_id, header.epoch,
+        SEGMENT_MAGIC, version, SEGMENT_HEADER_BYTES, header.shard_id, header.epoch,
         header.number, header.first_lsn, header.first_position, header.created_ns,
         header.segment_id, header.chain, header.codec_id, header.schema_version, 0,
     )  # fmt: skip
@@ -95,11 +100,13 @@ def parse_segment_header(block: bytes) -> SegmentHeader:
     if CRC.unpack_from(rest)[0] != google_crc32c.value(fixed):
         raise BadFrame("segment header checksum")
     magic, version, size, *fields, dictionary = SEGMENT_HEADER.unpack(fixed)
-    if magic != SEGMENT_MAGIC or version != FORMAT_VERSION or size != SEGMENT_HEADER_BYTES:
+    known = version in (FORMAT_VERSION, PACKED_VERSION)
+    if magic != SEGMENT_MAGIC or not known or size != SEGMENT_HEADER_BYTES:
         raise BadFrame(f"unknown segment magic or version {version}")
     if dictionary:
         raise BadFrame(f"unknown dictionary {dictionary}")
-    return SegmentHeader(**dict(zip(SegmentHeader.__struct_fields__, fields, strict=True)))
+    said = (*fields, version == PACKED_VERSION)
+    return SegmentHeader(**dict(zip(SegmentHeader.__struct_fields__, said, strict=True)))
 
 
 class Source:
@@ -139,6 +146,7 @@ class SegmentScan:
         lsn: number the next frame must have.
         position: position of the next record.
         chain: chain value before the next frame.
+        log_chain: the same, of the log as it was written; another one if the segment was packed.
         wall_ns: time of the newest frame, 0 before the first.
         sealed: the newest frame was the seal.
     """
@@ -156,7 +164,7 @@ class SegmentScan:
         self.offset = SEGMENT_HEADER_BYTES
         self.lsn = link.first_lsn
         self.position = link.first_position
-        self.chain = link.chain
+        self.chain = self.log_chain = link.chain
         self.wall_ns = 0
         self.sealed = False
 
@@ -173,11 +181,17 @@ class SegmentScan:
         body = self.source.at(body_at, header.body_bytes)
         chain = check_body(header, block, body, self.chain)
         payload = open_payload(header, body[: header.stored_bytes], self._decompressor)
+        log_chain = chain
+        if self.header.packed:
+            log_chain, payload = payload[:CHAIN_BYTES], payload[CHAIN_BYTES:]
+            if len(log_chain) < CHAIN_BYTES:
+                raise BadFrame("a packed frame without the chain of the log", whole=True)
         frame = Frame(header, payload, self.offset, body_at + header.body_bytes)
         self.offset = frame.end
-        self.lsn += 1
+        self.lsn = header.lsn + 1
         self.position += header.records
         self.chain = chain
+        self.log_chain = log_chain
         self.wall_ns = header.wall_ns
         self.sealed = bool(header.flags & Flag.SEAL)
         return frame
@@ -189,8 +203,11 @@ class SegmentScan:
                 f" {self.header.number}, epoch {self.header.epoch}",
                 whole=True,
             )
-        if header.lsn != self.lsn or header.durable_lsn != self.lsn - 1:
+        packed = self.header.packed
+        if header.durable_lsn != self.lsn - 1 or (header.lsn != self.lsn and not packed):
             raise BadFrame(f"frame {header.lsn} where {self.lsn} belongs", whole=True)
+        if bool(header.flags & Flag.PACKED) != packed:
+            raise BadFrame("a frame that was packed among others, or the reverse", whole=True)
         if header.flags & Flag.EPOCH_START and self.lsn != self.header.first_lsn:
             raise BadFrame("an epoch starts in the middle of a segment", whole=True)
         if self.sealed:

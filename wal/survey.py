@@ -23,6 +23,7 @@ from wal.frame import BadFrame
 from wal.judgement import Tail, judge_live, run_to_the_end
 from wal.manifest import Manifest, SealedSegment, SnapshotEntry, read_manifest
 from wal.options import LogOptions
+from wal.pack import other_form
 from wal.segment import SegmentScan, Source, is_blank, parse_segment_header
 from wal.snapshot import verify_snapshot
 
@@ -124,6 +125,7 @@ def _judge_strangers(
     manifest = findings.manifest
     named = {entry.name for entry in manifest.sealed}
     named.update(entry.name for entry in manifest.snapshots)
+    forms = {other_form(entry.name): entry for entry in manifest.sealed}
     if manifest.live is not None:
         named.add(manifest.live.name)
     remove = [name for name in files.scan(directory) if name == MANIFEST_NAME + TEMPORARY]
@@ -133,7 +135,11 @@ def _judge_strangers(
             if name in named:
                 continue
             path = f"{part}/{name}"
-            if _is_unfinished(files, directory / path):
+            if name in forms:
+                # Packing was interrupted. The form that counts must be whole before this one goes.
+                _check_hash(files, directory, forms[name])
+                remove.append(path)
+            elif _is_unfinished(files, directory / path):
                 remove.append(path)
             else:
                 _refuse_if_newer(files, directory, path, findings)

@@ -12,7 +12,7 @@ from typing import Any
 import google_crc32c
 import msgspec
 
-from wal.codec import Codec, LengthPrefixed, R
+from wal.codec import Codec, LengthPrefixed, R, codec_for
 from wal.errors import WalError
 from wal.files import Files, How, OsFiles, read_whole
 from wal.format import (
@@ -214,9 +214,10 @@ class _Verifier:
             raise Broken(0, f"cannot be read: {error.strerror}") from error
         expected = Expected(
             manifest["shard_id"], entry["number"], entry["epoch"], entry["first_lsn"],
-            entry["first_position"], entry["before"],
+            entry["first_position"], entry["before"], bool(entry.get("packed_chain")),
         )  # fmt: skip
-        judge = SegmentJudge(fetch, expected, self._codec(), new_epoch)
+        codec = codec_for(self._codec, expected.packed)
+        judge = SegmentJudge(fetch, expected, codec, new_epoch)
         try:
             judge.header()
             if entry is manifest["live"]:
@@ -234,16 +235,16 @@ class _Verifier:
     def _frame(self, judge: SegmentJudge) -> None:
         judge.frame()
         if judge.lsn - 1 in self._chains:
-            self._chains[judge.lsn - 1] = judge.chain
+            self._chains[judge.lsn - 1] = judge.log_chain
 
     def _sealed(self, fetch: _Window, judge: SegmentJudge, entry: Any) -> None:
         while judge.offset < entry["size"]:
             self._frame(judge)
         if fetch(entry["size"], 1):
             raise Broken(entry["size"], "the file is longer than the MANIFEST says")
-        found = (judge.lsn - 1, judge.position - 1, judge.chain, judge.offset)
+        found = (judge.lsn - 1, judge.position - 1, judge.log_chain, judge.offset)
         told = (entry["last_lsn"], entry["last_position"], entry["after"], entry["size"])
-        if found != told:
+        if found != told or judge.chain != (entry.get("packed_chain") or entry["after"]):
             raise Broken(judge.offset, "the segment ends elsewhere than the MANIFEST says")
         if fetch.digest(entry["size"]) != entry["sha256"]:
             raise Broken(0, "all frames are valid, but the hash in the MANIFEST is another")

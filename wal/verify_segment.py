@@ -21,6 +21,7 @@ from wal.format import (
     FRAME_HEADER_BYTES,
     FRAME_MAGIC,
     FRAME_VERSION,
+    PACKED_VERSION,
     RAW_BYTES_MAX,
     RECORDS_PER_FRAME_MAX,
     SEGMENT_HEADER,
@@ -55,6 +56,7 @@ class Expected(NamedTuple):
     first_lsn: int
     first_position: int
     before: bytes
+    packed: bool = False
 
 
 class SegmentJudge:
@@ -62,6 +64,8 @@ class SegmentJudge:
 
     Attributes:
         offset, lsn, position, chain: where the next frame begins, and what it must say.
+        log_chain: the chain value of the log before the next frame; another than `chain` in a
+            packed segment.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class SegmentJudge:
         self.offset = SEGMENT_HEADER_BYTES
         self.lsn = expected.first_lsn
         self.position = expected.first_position
-        self.chain = expected.before
+        self.chain = self.log_chain = expected.before
 
     def header(self) -> None:
         """Judge the first block.
@@ -94,10 +98,11 @@ class SegmentJudge:
         if block[size + CRC.size :].strip(b"\0"):
             raise Broken(0, "segment header is not zero behind its fields")
         said = SEGMENT_HEADER.unpack_from(block)
-        if said[:3] != (SEGMENT_MAGIC, FORMAT_VERSION, SEGMENT_HEADER_BYTES) or said[13]:
+        version = PACKED_VERSION if self._expected.packed else FORMAT_VERSION
+        if said[:3] != (SEGMENT_MAGIC, version, SEGMENT_HEADER_BYTES) or said[13]:
             raise Broken(0, f"unknown segment magic, version {said[1]} or dictionary {said[13]}")
         shard_id, epoch, number, first_lsn, first_position = said[3:8]
-        if (shard_id, number, epoch, first_lsn, first_position, said[10]) != self._expected:
+        if (shard_id, number, epoch, first_lsn, first_position, said[10]) != self._expected[:6]:
             raise Broken(0, "the segment belongs elsewhere")
 
     def frame(self) -> None:
@@ -131,16 +136,22 @@ class SegmentJudge:
             raise Broken(self.offset, "chain")
         if padding.strip(b"\0"):
             raise Broken(self.offset, "padding is not zero")
-        self._judge_payload(flags, count, self._unpacked(flags, payload, raw))
+        log_chain, content = self._unwrapped(self._unpacked(flags, payload, raw), chain)
+        self._judge_payload(flags, count, content)
         self.offset += FRAME_HEADER_BYTES + padded
-        self.lsn += 1
+        self.lsn = lsn + 1
         self.position += count
         self.chain = chain
+        self.log_chain = log_chain
 
     def _judge_place(self, flags: int, said: tuple[int, int, int, int], wall_ns: int) -> None:
         expected = self._expected
-        if said != (expected.epoch, expected.number, self.lsn, self.lsn - 1):
+        epoch, number, lsn, durable = said
+        here = lsn >= self.lsn if expected.packed else lsn == self.lsn
+        if (epoch, number, durable) != (expected.epoch, expected.number, self.lsn - 1) or not here:
             raise Broken(self.offset, f"a frame (epoch, segment, lsn, durable) {said} here")
+        if bool(flags & Flag.PACKED) != expected.packed:
+            raise Broken(self.offset, "a packed frame among others, or the reverse")
         begins = self._new_epoch and self.lsn == expected.first_lsn
         if bool(flags & Flag.EPOCH_START) != begins:
             raise Broken(self.offset, "the mark of an epoch's first frame is wrong")
@@ -165,6 +176,14 @@ class SegmentJudge:
         except zstandard.ZstdError as error:
             raise Broken(self.offset, f"zstd: {error}") from error
         return raw
+
+    def _unwrapped(self, payload: bytes, chain: bytes) -> tuple[bytes, bytes]:
+        """Return the chain value of the log behind this frame, and what the payload holds."""
+        if not self._expected.packed:
+            return chain, payload
+        if len(payload) < CHAIN_BYTES:
+            raise Broken(self.offset, "a packed frame without the chain of the log")
+        return payload[:CHAIN_BYTES], payload[CHAIN_BYTES:]
 
     def _judge_payload(self, flags: int, count: int, payload: bytes) -> None:
         kind = flags & (Flag.WATERMARK | Flag.SEAL)

@@ -133,7 +133,7 @@ def test_a_bomb_costs_nothing(declared_in_header: int) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"version": 2}, {"size": 128}, {"flags": 16}, {"flags": 128}, {"zero": 1},
+        {"version": 2}, {"size": 128}, {"flags": 32}, {"flags": 128}, {"zero": 1},
         {"raw": (1 << 20) + 1}, {"stored": 0xFFFFFFFF}, {"stored": 1 << 31}, {"records": 4097},
         {"records": 0}, {"durable": 1}, {"flags": Flag.WATERMARK}, {"flags": Flag.SEAL},
         {"stored": 2000, "raw": 900},
