@@ -171,7 +171,7 @@ class LogCopy:
         Raises:
             FileNotFoundError: the writer let go of a file since the MANIFEST was read.
         """
-        prefix, wall_ns = self._durable_prefix(manifest)
+        prefix, wall_ns = self._prefix(manifest)
         sealed = (*manifest.sealed, *((prefix,) if prefix is not None else ()))
         wanted = (*sealed, *manifest.snapshots)
         self._total = sum(entry.size for entry in wanted)
@@ -235,16 +235,16 @@ class LogCopy:
             self._files.close(source)
         return whole.digest()
 
-    def _durable_prefix(self, manifest: Manifest) -> tuple[SealedSegment | None, int]:
-        """Return the live segment as far as it is proven durable, and the time of its end."""
+    def _prefix(self, manifest: Manifest) -> tuple[SealedSegment | None, int]:
+        """Return the live segment as far as its frames are whole, and the time of its end."""
         entry = manifest.live
         if entry is None:
             return None, 0
         source = Source(self._files, self._source / entry.path)
         try:
             scan = SegmentScan(source, entry.link(manifest.shard_id))
-            while scan.lsn <= manifest.durable_lsn or is_proven(scan):
-                _go_on(scan)
+            while _went_on(scan, manifest.durable_lsn):
+                pass
             if scan.lsn == entry.first_lsn:
                 return None, 0
             return _as_sealed(entry, scan, _prefix_digest(source, scan.offset)), scan.wall_ns
@@ -264,21 +264,27 @@ class LogCopy:
         self._progress(min(self._done, self._total), self._total)
 
 
-def _go_on(scan: SegmentScan) -> None:
-    """Go behind a frame that is proven durable.
+def _went_on(scan: SegmentScan, durable_lsn: int) -> bool:
+    """Go behind the next frame; False where the frames end.
+
+    The newest frame counts as soon as it is whole, proven or not: its claims may have been answered
+    this very moment. If a power cut takes it from the log itself, then nobody was.
 
     Raises:
-        CorruptLogError: it does not check out.
+        CorruptLogError: a frame that was durable does not check out.
     """
     try:
         scan.next()
     except BadFrame:
-        # It may have been half written when the window was filled; it is whole by now.
+        # It may have been half written when the window was filled; proven, it is whole by now.
         scan.source.forget()
+        if scan.lsn > durable_lsn and not is_proven(scan):
+            return False
         try:
             scan.next()
         except BadFrame as bad:
             raise CorruptLogError(scan.name, scan.offset, bad.reason) from bad
+    return True
 
 
 def _as_sealed(entry: SegmentEntry, scan: SegmentScan, digest: bytes) -> SealedSegment:

@@ -22,6 +22,14 @@ COMMANDS = Commands(
         ),
         "claim": ("engine.cli.claim:claim", "Make, check, submit and look at claims."),
         "wal": ("engine.cli.wal:wal_group", "Look at the log on disk."),
+        "backup": (
+            "engine.cli.wal.copies:backup",
+            "Copy a data directory to TARGET, also while the engine runs on it.",
+        ),
+        "restore": (
+            "engine.cli.wal.copies:restore",
+            "Put a backup back as a data directory, which must be empty or not exist.",
+        ),
         "config": ("engine.cli.config:config_group", "Look at the configuration."),
         "bench": (
             "engine.cli.bench:bench",
