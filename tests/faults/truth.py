@@ -55,7 +55,11 @@ def said_of(case: Case, key: str) -> dict[str, Any]:
 class Judge:
     """Adds cases to a row: looks at what is on disk after a fault, with a process of its own."""
 
-    def __init__(self, nursery: Nursery, truth: Truth, tally: Tally) -> None:
+    def __init__(
+        self, nursery: Nursery, truth: Truth, tally: Tally, *, is_damaged: bool = False
+    ) -> None:
+        """`is_damaged`: what `verify` finds before the first start is no false alarm."""
+        self._is_damaged = is_damaged
         self._nursery = nursery
         self._truth = truth
         self.tally = tally
@@ -64,9 +68,9 @@ class Judge:
         """Start on what a fault left in `directory`; `acknowledged` events must be there."""
         checked = self._nursery.run("check", directory)
         self.tally.checked += acknowledged
-        verdicts = [
-            one["verify"] for one in checked.said if isinstance(one, dict) and "verify" in one
-        ]
+        verdicts = [one["verify"] for one in checked.said if "verify" in one]
+        if self._is_damaged:
+            del verdicts[:-1]
         if checked.code or any(verdicts):
             self.tally.false_alarms += 1
             alarm = checked.error or "; ".join(filter(None, verdicts)) or f"ended {checked.code}"
