@@ -5,7 +5,7 @@ same state comes out of the log from its first event, and `state_hash` says so.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +19,9 @@ from engine.channels.journal import (
     read_committed,
 )
 from engine.core.channel import Channel
-from engine.core.events import AnyEvent
+from engine.core.events import AnyEvent, ClaimReceived
 from engine.core.invariants import InvariantBroken
-from engine.core.transition import apply
+from engine.core.transition import apply, refuse_claim
 from engine.core.types import TimeNs
 from engine.validation.dedup import RetryWindow
 from engine.validation.options import RetryLimits
@@ -164,26 +164,38 @@ def recover_committed(
 
 
 def replay_into(
-    recovered: Recovered, first: int, events: Iterable[AnyEvent], limits: RetryLimits
+    recovered: Recovered, first: int, events: Sequence[AnyEvent], limits: RetryLimits
 ) -> None:
     """Take `events`, the first at position `first`, into `recovered`.
 
     Raises:
-        RecoveryBroken: an event does not fit the state before it.
+        RecoveryBroken: an event does not fit the state before it, or is a claim that would have
+            been refused.
     """
-    actors = recovered.actors
+    actors, last_at = recovered.actors, recovered.last_at
     for position, event in enumerate(events, first):
         actor = actors.get(event.channel_id)
         try:
             if actor is None:
                 actors[event.channel_id] = ChannelActor(apply(None, event), position)
             else:
+                before = actor.channel
                 actor.take(event, position, limits)
+                if type(event) is ClaimReceived:
+                    _refuse_again(before, event)
         except (KeyError, InvariantBroken) as error:
             kind = type(event).__name__
             raise RecoveryBroken(f"event {position} ({kind}) does not fit: {error}") from error
-        recovered.last_at = max(recovered.last_at, event.at)
-        recovered.events += 1
+        last_at = max(last_at, event.at)
+    recovered.last_at = last_at
+    recovered.events += len(events)
+
+
+def _refuse_again(channel: Channel, claim: ClaimReceived) -> None:
+    """Ask again what was asked when the claim came: time, order and amount are in the event."""
+    refusal = refuse_claim(channel, claim, claim.at)
+    if refusal is not None:
+        raise InvariantBroken(channel, f"a claim that is refused: {refusal.code.value}")
 
 
 def _from_checkpoint(position: int, chunks: Iterator[bytes]) -> Recovered:

@@ -16,6 +16,10 @@ from engine.validation.options import RetryLimits
 ENTRY: Final = struct.Struct("<QQQ")
 AT: Final = struct.Struct("<Q")
 AT_OFFSET: Final = 16
+ENTRY_BYTES: Final = ENTRY.size
+
+_pack = ENTRY.pack
+_at = AT.unpack_from
 
 
 class FirstAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -45,15 +49,16 @@ class RetryWindow:
     def remember(self, amount: int, position: int, at: int, limits: RetryLimits) -> None:
         """Add the claim just accepted; forget what is beyond the limits."""
         entries = self._entries
-        entries += ENTRY.pack(amount, position, at)
-        too_many = len(entries) - limits.claims_max * ENTRY.size
+        entries += _pack(amount, position, at)
+        too_many = len(entries) - limits.claims_max * ENTRY_BYTES
         if too_many > 0:
             del entries[:too_many]
         # Two old ones out for one in: all are gone soon, and no claim pays for many.
-        for _ in range(2):
-            if at - AT.unpack_from(entries, AT_OFFSET)[0] <= limits.window_ns:
-                return
-            del entries[: ENTRY.size]
+        oldest_kept = at - limits.window_ns
+        if _at(entries, AT_OFFSET)[0] < oldest_kept:
+            del entries[:ENTRY_BYTES]
+            if _at(entries, AT_OFFSET)[0] < oldest_kept:
+                del entries[:ENTRY_BYTES]
 
     def by_sequence(self, last: int, sequence: int) -> FirstAnswer | None:
         """Return the answer to `sequence`, where `last` is the channel's newest; None if gone."""

@@ -5,6 +5,7 @@ import sys
 import threading
 
 import pytest
+from msgspec.structs import replace
 
 from engine.channels.host import EXIT_STEP_FAILED, ShardHost, ShardSettings, shard_directory
 from engine.channels.journal import LogOptions, ShardJournal
@@ -118,7 +119,7 @@ def test_money_invented_in_a_step_ends_the_process_before_the_disk(harness, monk
     monkeypatch.setitem(
         transition.TRANSITIONS,
         (state, transition.ClaimReceived),
-        (state, lambda channel, event: twice),
+        (state, lambda channel, event, after: replace(channel, version=event.version, **twice)),
     )
     position = harness.statistics().position
     with pytest.raises(ProcessEnded):

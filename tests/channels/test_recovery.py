@@ -24,7 +24,7 @@ from engine.channels.recovery import (
     state_hash,
 )
 from engine.core import commands, events
-from engine.core.types import Sequencing, State
+from engine.core.types import Checks, Sequencing, State
 from engine.validation.dedup import RetryWindow
 from engine.validation.options import ValidationOptions
 from tests.builders import NOON, make_event
@@ -177,6 +177,41 @@ def test_money_that_does_not_add_up_in_the_log_refuses_to_serve():
     with pytest.raises(RecoveryBroken, match="no account is ever negative"):
         replay_into(
             Recovered({}, NOON, 0, 0), 1, [OPENED, confirmed, claim], ValidationOptions().retries
+        )
+
+
+@pytest.mark.parametrize(
+    ("opening", "claim", "code"),
+    [
+        ({}, {"checks": Checks.NONE}, "bad_signature"),
+        ({"cancel_after": NOON}, {}, "channel_expired"),
+        ({"expiration": NOON}, {}, "channel_expired"),
+        ({}, {"previous": 1}, "conflict"),
+        ({}, {"previous": b"x" * 32}, "conflict"),
+    ],
+    ids=str,
+)
+def test_a_claim_in_the_log_that_would_have_been_refused_refuses_to_serve(opening, claim, code):
+    story = [
+        msgspec.structs.replace(OPENED, **opening),
+        msgspec.structs.replace(make_event(events.FundingConfirmed), version=2),
+        msgspec.structs.replace(make_event(events.ClaimReceived), version=3, **claim),
+    ]
+    with pytest.raises(RecoveryBroken, match=f"event 3 .*: {code}"):
+        replay_into(Recovered({}, NOON, 0, 0), 1, story, ValidationOptions().retries)
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 3])
+def test_a_claim_told_again_or_left_out_refuses_to_serve(sequence):
+    first = msgspec.structs.replace(make_event(events.ClaimReceived), version=3)
+    confirmed = msgspec.structs.replace(make_event(events.FundingConfirmed), version=2)
+    second = msgspec.structs.replace(first, version=4, sequence=sequence)
+    with pytest.raises(RecoveryBroken, match=r"event 4 .*: sequence rises by one"):
+        replay_into(
+            Recovered({}, NOON, 0, 0),
+            1,
+            [OPENED, confirmed, first, second],
+            ValidationOptions().retries,
         )
 
 
