@@ -1,6 +1,6 @@
 """What a claim does to a channel, against the same told slowly: by field names, rule by rule."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -70,6 +70,18 @@ def slowly(channel, claim):
     return after if all(holds) else None
 
 
+TOLD_TWICE = make_channel(claimed=400)
+THE_SAME = events.ClaimReceived(
+    channel_id=CHANNEL_ID,
+    version=TOLD_TWICE.version + 1,
+    at=NOON,
+    sequence=1,
+    amount=400,
+    signature=b"",
+)
+
+
+@example((TOLD_TWICE, THE_SAME))
 @given(steps())
 def test_a_claim_does_what_the_slow_way_says_and_is_stopped_where_that_stops_it(step):
     channel, claim = step
