@@ -30,6 +30,10 @@ COMMANDS = Commands(
             "engine.cli.wal.copies:restore",
             "Put a backup back as a data directory, which must be empty or not exist.",
         ),
+        "best-claims": (
+            "engine.cli.best_claims:best_claims",
+            "Keep the best claim of every channel apart, and check such a file offline.",
+        ),
         "config": ("engine.cli.config:config_group", "Look at the configuration."),
         "bench": (
             "engine.cli.bench:bench",

@@ -12,8 +12,12 @@ OTHER_ID = bytes(reversed(range(32)))
 @pytest.fixture
 def shard(tmp_path):
     """A data directory with one shard: two channels, three claims of the first."""
-    directory = tmp_path / "shard-0000"
-    directory.mkdir()
+    return build(tmp_path / "shard-0000")
+
+
+def build(directory):
+    """Write that log; the signatures of its claims are words."""
+    directory.mkdir(parents=True)
     journal = ShardJournal(directory, LogOptions(shard_id=0, segment_bytes=65_536))
     channel = None
     commands = [builders.claim_command(n, 100 * n) for n in (1, 2, 3)]
