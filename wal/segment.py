@@ -160,7 +160,9 @@ class SegmentScan:
         except BadFrame as bad:
             raise CorruptLogError(self.name, 0, bad.reason) from bad
         if self.header.link(link.name) != link:
-            raise CorruptLogError(self.name, 0, "segment header does not belong in this place")
+            said = f"shard {self.header.shard_id}, epoch {self.header.epoch}"
+            reason = f"segment {self.header.number} of {said} does not belong in this place"
+            raise CorruptLogError(self.name, 0, reason)
         self.offset = SEGMENT_HEADER_BYTES
         self.lsn = link.first_lsn
         self.position = link.first_position

@@ -4,7 +4,7 @@ The one rule: of this package it shares only the constants of the format and the
 What the writer, the recovery and the reader may all get wrong in the same way, this one must not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,18 @@ from wal.format import (
     SNAPSHOTS,
     SPARE_NAME,
 )
-from wal.verify_segment import Broken, Expected, SegmentJudge, proof_of_rot
+from wal.verify_places import Places
+from wal.verify_segment import Broken, Expected, Misplaced, SegmentJudge, proof_of_rot
 from wal.verify_snapshot import snapshot_fault
 
 Progress = Callable[[int, int], None]
 """Told the bytes judged so far and the bytes in all."""
+
+MANIFEST_FIELDS = frozenset(
+    ("shard_id", "epoch", "sealed", "live", "snapshots", "durable_lsn", "wall_ns", "archived_lsn",
+     "audit_size", "retained_lsn")
+)  # fmt: skip
+"""What the MANIFEST of this version says, no more and no less."""
 
 _TRIES = 3
 _WINDOW_BYTES = 1 << 20
@@ -137,6 +144,7 @@ class _Verifier:
         self._progress = progress
         self._done = self._told = self._total = 0
         self._damages: list[Damage] = []
+        self._misplaced: list[str] = []
         self._chains: dict[int, bytes | None] = {}
         self._facts: dict[str, Any] = {"frames": 0, "records": 0}
 
@@ -160,14 +168,15 @@ class _Verifier:
         self._all_segments(manifest)
         for entry in manifest["snapshots"]:
             self._snapshot(entry, manifest["shard_id"])
+        strays = sorted(set(sizes) - named - {f"{SEGMENTS}/{SPARE_NAME}"})
+        self._judge_places(manifest, sizes, strays)
         self._progress(self._total, self._total)
-        known = named | {f"{SEGMENTS}/{SPARE_NAME}"}
         return VerifyReport(
             damages=tuple(self._damages),
             segments=len(manifest["sealed"]) + len(live),
             snapshots=len(manifest["snapshots"]),
             bytes=self._done,
-            strays=tuple(sorted(set(sizes) - known)),
+            strays=tuple(strays),
             quarantine=quarantine,
             **self._facts,
         )
@@ -201,21 +210,38 @@ class _Verifier:
                 self._damage(path, Broken(0, "the segment does not follow the one before it"))
             try:
                 self._segment(path, entry, manifest, entry["epoch"] != epoch)
+            except Misplaced:
+                self._misplaced.append(path)
             except Broken as broken:
                 self._damage(path, broken)
             if entry is not manifest["live"]:
                 lsn, position = entry["last_lsn"] + 1, entry["last_position"] + 1
                 chain, epoch = entry["after"], entry["epoch"]
 
+    def _judge_places(self, manifest: Any, paths: Iterable[str], strays: Sequence[str]) -> None:
+        """Name what lies in the wrong place, and refuse strays that the log should know of."""
+        entries = [*manifest["sealed"], *([manifest["live"]] if manifest["live"] else [])]
+        named = {f"{SEGMENTS}/{entry['name']}": _expected(manifest, entry) for entry in entries}
+        places = Places(self._files, self._directory, paths, named)
+        sound = not self._damages and not self._misplaced
+        for path in self._misplaced:
+            self._damage(path, Broken(0, places.misplaced(path)))
+        end = self._facts.get("last_lsn", 0)
+        for path in strays:
+            if sound and places.newest_in(path, self._codec) > end:
+                reason = f"not in the MANIFEST, yet newer than the log, which ends at {end}"
+                self._damage(path, Broken(0, reason))
+        order = {path: index for index, path in enumerate(named)}
+        self._damages.sort(key=lambda damage: order.get(damage.segment, len(order)))
+
     def _segment(self, path: str, entry: Any, manifest: Any, new_epoch: bool) -> None:
         try:
             fetch = _Window(self._files, self._directory / path, self._tell)
+        except FileNotFoundError as error:
+            raise Misplaced(0, "the segment is missing") from error
         except OSError as error:
             raise Broken(0, f"cannot be read: {error.strerror}") from error
-        expected = Expected(
-            manifest["shard_id"], entry["number"], entry["epoch"], entry["first_lsn"],
-            entry["first_position"], entry["before"], bool(entry.get("packed_chain")),
-        )  # fmt: skip
+        expected = _expected(manifest, entry)
         codec = codec_for(self._codec, expected.packed)
         judge = SegmentJudge(fetch, expected, codec, new_epoch)
         try:
@@ -278,6 +304,9 @@ class _Verifier:
         lsn = entry["lsn"]
         try:
             data = read_whole(self._files, self._directory / path, How.READ, entry["size"])
+        except FileNotFoundError:
+            self._damage(path, Broken(0, "the snapshot is missing"))
+            return
         except OSError as error:
             self._damage(path, Broken(0, f"cannot be read: {error.strerror}"))
             return
@@ -292,6 +321,13 @@ class _Verifier:
         # A segment is gone through twice, by its frames and by its hash: never tell a step back.
         self._told = max(self._told, min(self._done + offset, self._total))
         self._progress(self._told, self._total)
+
+
+def _expected(manifest: Any, entry: Any) -> Expected:
+    return Expected(
+        manifest["shard_id"], entry["number"], entry["epoch"], entry["first_lsn"],
+        entry["first_position"], entry["before"], bool(entry.get("packed_chain")),
+    )  # fmt: skip
 
 
 def _manifest_bytes(files: Files, directory: Path) -> bytes:
@@ -313,9 +349,13 @@ def _decode_manifest(data: bytes) -> Any:
     if google_crc32c.value(body) != crc:
         raise Broken(MANIFEST_HEAD.size, "checksum of the MANIFEST's body")
     try:
-        return msgspec.msgpack.decode(body)
+        manifest = msgspec.msgpack.decode(body, type=dict[str, Any])
     except msgspec.MsgspecError as error:
         raise Broken(MANIFEST_HEAD.size, str(error)) from error
+    if set(manifest) != MANIFEST_FIELDS:
+        odd = ", ".join(sorted(MANIFEST_FIELDS ^ set(manifest)))
+        raise Broken(MANIFEST_HEAD.size, f"fields of the MANIFEST unknown or missing: {odd}")
+    return manifest
 
 
 def _silent(done: int, total: int) -> None:

@@ -47,6 +47,10 @@ class Broken(Exception):  # noqa: N818 - the caller decides whether it is damage
         self.torn = torn
 
 
+class Misplaced(Broken):
+    """The file is missing, or is not the segment that belongs there."""
+
+
 class Expected(NamedTuple):
     """What the MANIFEST says of a segment."""
 
@@ -103,7 +107,7 @@ class SegmentJudge:
             raise Broken(0, f"unknown segment magic, version {said[1]} or dictionary {said[13]}")
         shard_id, epoch, number, first_lsn, first_position = said[3:8]
         if (shard_id, number, epoch, first_lsn, first_position, said[10]) != self._expected[:6]:
-            raise Broken(0, "the segment belongs elsewhere")
+            raise Misplaced(0, "the segment belongs elsewhere")
 
     def frame(self) -> None:
         """Judge the frame at `offset` and go behind it.
@@ -135,7 +139,8 @@ class SegmentJudge:
         if sha256(self.chain + head + payload).digest() != chain:
             raise Broken(self.offset, "chain")
         if padding.strip(b"\0"):
-            raise Broken(self.offset, "padding is not zero")
+            # No checksum covers it, so a torn write may look so.
+            raise Broken(self.offset, "padding is not zero", torn=True)
         log_chain, content = self._unwrapped(self._unpacked(flags, payload, raw), chain)
         self._judge_payload(flags, count, content)
         self.offset += FRAME_HEADER_BYTES + padded

@@ -7,19 +7,21 @@ from pathlib import Path
 import pytest
 
 import wal.verification
+import wal.verify_places
 import wal.verify_segment
 import wal.verify_snapshot
 from tests.wal.disk import SMALL, fill, flip, live_segment, sealed_segments
 from wal import Log, verify
 
 ALLOWED = {
-    "wal.codec", "wal.errors", "wal.files", "wal.format", "wal.verify_segment",
-    "wal.verify_snapshot",
+    "wal.codec", "wal.errors", "wal.files", "wal.format", "wal.verify_places",
+    "wal.verify_segment", "wal.verify_snapshot",
 }  # fmt: skip
 
 
 def test_it_shares_nothing_with_the_writer_but_the_format() -> None:
-    for module in (wal.verification, wal.verify_segment, wal.verify_snapshot):
+    parts = (wal.verification, wal.verify_places, wal.verify_segment, wal.verify_snapshot)
+    for module in parts:
         tree = ast.parse(Path(str(module.__file__)).read_text())
         names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert {name for name in names if name and name.startswith("wal")} <= ALLOWED
