@@ -52,6 +52,7 @@ class SegmentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class SealedSegment(SegmentEntry, frozen=True, kw_only=True):
     """A segment that never changes again. `after` is the chain value behind its last frame.
 
+    `wall_ns` is when that was written; 0 in a MANIFEST from before it was kept.
     Once it is packed, its records are in a file of other frames: `size`, `sha256` and
     `packed_chain` (the chain value behind the last of them) are that file's, `plain_bytes` is how
     long it was before. All else says what it said.
@@ -64,6 +65,7 @@ class SealedSegment(SegmentEntry, frozen=True, kw_only=True):
     after: bytes
     audit_size: int = 0
     audit_root: bytes = b""
+    wall_ns: int = 0
     packed_chain: bytes = b""
     plain_bytes: int = 0
 

@@ -173,6 +173,7 @@ def _copy_prefix(files: Files, directory: Path, tail: Tail, epoch: int) -> Seale
         size=tail.end,
         sha256=digest.digest(),
         after=tail.chain,
+        wall_ns=tail.wall_ns,
     )
 
 

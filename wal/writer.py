@@ -131,6 +131,7 @@ class SegmentWriter:
             size=self.offset,
             sha256=self._hash.digest(),
             after=self.chain,
+            wall_ns=wall_ns,
         )
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ How the events of a frame lie in its payload is `codec.py`'s to say.
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from wal import (
     VerifyReport,
     verify,
 )
+from wal.pack import Packed, pack
 
 SLOW_US: Final = 20_000
 SLOW_KEPT_S: Final = 5.0
@@ -107,6 +108,17 @@ class ShardJournal:
         for first, events in self._log.read_batches(start):  # type: ignore[arg-type]
             yield Position(first), events
 
+    def oldest_unpacked(self, before_ns: int, leave: Container[str]) -> str | None:
+        """Return the oldest segment sealed before a time that is not packed, but for `leave`."""
+        for entry in self._log.sealed:
+            if not entry.packed and entry.name not in leave:
+                return entry.name if entry.wall_ns < before_ns else None
+        return None
+
+    def adopt(self, packed: Packed) -> bool:
+        """Let a packed segment take the place of the original; whether it was still of use."""
+        return self._log.adopt(packed)
+
     def close(self) -> None:
         """Seal the log."""
         self._log.close()
@@ -141,6 +153,25 @@ def committed_checkpoint(
     return [(Position(position), chunks) for position, chunks in found]
 
 
+def pack_segment(
+    directory: Path,
+    name: str,
+    files: Files = OS_FILES,
+    keep_going: Callable[[], None] = lambda: None,
+) -> Packed | None:
+    """Write the packed form of a sealed segment beside it, for `ShardJournal.adopt`.
+
+    Returns:
+        None when it is not smaller. `keep_going` is called now and then; what it raises ends it.
+
+    Raises:
+        CorruptLogError: the segment is damaged.
+        PackingError: it cannot be packed.
+        OSError: the disk refused.
+    """
+    return pack(files, directory, name, EventCodec, keep_going)
+
+
 def verify_directory(
     directory: Path, progress: Callable[[int, int], None] | None = None
 ) -> VerifyReport:
@@ -155,9 +186,11 @@ __all__ = [
     "Files",
     "LogInUseError",
     "LogOptions",
+    "Packed",
     "ShardJournal",
     "VerifyReport",
     "committed_checkpoint",
+    "pack_segment",
     "read_committed",
     "verify_directory",
 ]
