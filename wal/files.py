@@ -41,7 +41,10 @@ class Files(Protocol):
         """Write some of `data` and return how many bytes were taken."""
 
     def sync(self, handle: int, *, data_only: bool = False) -> None:
-        """Return once the file (without its times, if `data_only`) or the directory is durable."""
+        """Return once the file (without its times, if `data_only`) or the directory is durable.
+
+        Fails for one that has been removed meanwhile.
+        """
 
     def resize(self, handle: int, size: int) -> None:
         """Cut the file to `size`, or grow it with space that is really allocated."""
@@ -117,6 +120,10 @@ class OsFiles:
             os.fdatasync(handle)
         else:
             os.fsync(handle)
+        # What has no name any more is gone with its last handle: it was removed by hand, or by a
+        # writer that took over, and nothing in it may be answered.
+        if os.fstat(handle).st_nlink == 0:
+            raise OSError(errno.ESTALE, "the file was removed while it was written")
 
     def resize(self, handle: int, size: int) -> None:
         """See `Files.resize`."""

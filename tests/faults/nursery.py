@@ -22,6 +22,7 @@ from tests.faults.tracer import Call, Fault, Tracer
 ROOT = Path(__file__).parents[2]
 EXIT_REFUSED = 71
 """Exit code of a deed that ended with an exception; the last thing said is which."""
+STOPPED = "stopped\n"
 
 Say = Callable[[Any], None]
 Deed = Callable[..., None]
@@ -82,9 +83,11 @@ class Nursery:
         """Do a deed in a new process until it ends; traced, unless `faults` is None."""
         pid = self.begin(deed, directory, **arguments)
         if faults is None:
-            return self.finish()
+            self.start()
+            return self.ended()
         with self._tracer.attached(pid, faults):
-            code = self.let_go()
+            self.start()
+            code = self.wait()
         return self._case(code, self._tracer.calls())
 
     def begin(self, deed: str, directory: Path, **arguments: Any) -> int:
@@ -94,8 +97,14 @@ class Nursery:
         return self._pid
 
     def start(self) -> None:
-        """Let the waiting process go; `wait` returns when it has ended."""
+        """Let the waiting process do its deed."""
         self._ask({})
+
+    def wait_until_stopped(self) -> None:
+        """Return once the process that runs has stopped itself."""
+        answer = self._answer()
+        if answer != STOPPED:
+            raise RuntimeError(f"the process did not stop but ended {answer}")
 
     def wait(self) -> int:
         """Return the exit code of the process that runs, once it has ended."""
@@ -103,14 +112,9 @@ class Nursery:
         self._pid = 0
         return code
 
-    def let_go(self) -> int:
-        """Let the waiting process do its deed and return its exit code."""
-        self.start()
-        return self.wait()
-
-    def finish(self) -> Case:
-        """Let the waiting process do its deed and return what became of it."""
-        return self._case(self.let_go(), [])
+    def ended(self) -> Case:
+        """Wait for the process that runs and return what became of it."""
+        return self._case(self.wait(), [])
 
     def said(self) -> list[Any]:
         """Return what the newest process has said by now."""
@@ -141,8 +145,7 @@ def serve(module_name: str, scratch: Path) -> None:
     """Fork a child for each line of standard input that names a deed."""
     module = import_module(module_name)
     module.prepare(scratch)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    tell("ready\n")
     for line in sys.stdin:
         wanted = json.loads(line)
         reading, writing = os.pipe()
@@ -156,14 +159,19 @@ def serve(module_name: str, scratch: Path) -> None:
             deed = getattr(module, wanted["deed"])
             _do(deed, Path(wanted["directory"]), heard, wanted["arguments"])
         os.close(reading)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
+        tell(f"{child}\n")
         sys.stdin.readline()
         os.write(writing, b"!")
         os.close(writing)
-        status = os.waitpid(child, 0)[1]
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+        while os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
+            tell(STOPPED)
+        tell(f"{os.waitstatus_to_exitcode(status)}\n")
+
+
+def tell(line: str) -> None:
+    """Answer whoever runs this server."""
+    sys.stdout.write(line)
+    sys.stdout.flush()
 
 
 def _do(deed: Deed, directory: Path, heard: int, arguments: dict[str, Any]) -> None:

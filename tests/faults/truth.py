@@ -64,7 +64,7 @@ class Judge:
         self._truth = truth
         self.tally = tally
 
-    def look(self, directory: Path, acknowledged: int, what: str) -> None:
+    def look(self, directory: Path, acknowledged: int, what: str) -> Case:
         """Start on what a fault left in `directory`; `acknowledged` events must be there."""
         checked = self._nursery.run("check", directory)
         self.tally.checked += acknowledged
@@ -75,9 +75,10 @@ class Judge:
             self.tally.false_alarms += 1
             alarm = checked.error or "; ".join(filter(None, verdicts)) or f"ended {checked.code}"
             self.tally.note(f"{what}: {alarm}")
-            return
+            return checked
         self._compare_found(said_of(checked, "found"), acknowledged, what)
         self._compare_resent(checked, what)
+        return checked
 
     def wrong(self, what: str) -> None:
         """Count a fault that was met without the care it asks for."""

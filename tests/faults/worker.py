@@ -6,11 +6,15 @@ a log may hold after any fault is known: the first so many steps of it, whole.
 
 import hashlib
 import os
+import resource
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from engine.channels.host import ShardHost, ShardSettings, shard_directory
+from engine.channels import host as host_module
+from engine.channels.host import LOCK_WAIT_S, ShardHost, ShardSettings, shard_directory
 from engine.channels.journal import verify_directory
 from engine.channels.machine import Machine
 from engine.channels.messages import decode_hello, decode_outcomes, decode_reply, encode
@@ -25,7 +29,7 @@ from engine.verify.worker import VerifierWorker
 from tests.builders import NOON
 from tests.channels.world import blob_of, channel_id, item, opening, spoiled
 from tests.faults.nursery import Say
-from wal.format import MANIFEST_NAME
+from wal.format import MANIFEST_NAME, SEGMENTS
 
 NAMES: Final = ("a", "b", "c", "d")
 BATCHES: Final = 30
@@ -108,21 +112,52 @@ def open_host(datadir: Path) -> ShardHost:
     )
 
 
+# Incidents ----------------------------------------------------------------------------------------
+
+
+def limit_file_size(datadir: Path, size: int) -> None:
+    """Let no file grow above `size` from now on: the write that reaches it is a short one."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def stop(datadir: Path, size: int) -> None:
+    """Stand still until somebody sends SIGCONT."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def remove_log(datadir: Path, size: int) -> None:
+    """Lose the directory of the segments, as by a careless hand."""
+    shutil.rmtree(shard_directory(datadir, 0) / SEGMENTS)
+
+
+INCIDENTS: Final = {"limit": limit_file_size, "stop": stop, "remove": remove_log}
+
+
 # Deeds --------------------------------------------------------------------------------------------
 
 
-def start(datadir: Path, say: Say) -> None:
+def start(datadir: Path, say: Say, patience_s: float = LOCK_WAIT_S) -> None:
     """Start and stop like a crash: recovery alone."""
-    host = open_host(datadir)
-    say(decode_hello(host.hello(GATEWAY, 0)).position)
+    host_module.LOCK_WAIT_S = patience_s  # type: ignore[misc]
+    hello = decode_hello(open_host(datadir).hello(GATEWAY, 0))
+    say({"position": hello.position, "epoch": hello.epoch})
     os._exit(0)
 
 
-def work(datadir: Path, say: Say) -> None:
-    """Do all the work, and say after each step what was answered and where the log then ends."""
+def work(datadir: Path, say: Say, incident: str = "", at: int = 0, size: int = 0) -> None:
+    """Do all the work, and say after each step what was answered and where the log then ends.
+
+    After step `at` there is an incident, if one is named.
+    """
     host = open_host(datadir)
     say("ready")
-    do_steps(host, datadir, say)
+
+    def after(told: dict[str, Any]) -> None:
+        say(told)
+        if incident and told["step"] == at:
+            INCIDENTS[incident](datadir, size)
+
+    do_steps(host, datadir, after)
     host.close()
     say("closed")
 
@@ -151,7 +186,7 @@ def check(datadir: Path, say: Say) -> None:
     """Say all there is to say about a log after a fault, then finish the work on it."""
     directory = shard_directory(datadir, 0)
     if (directory / MANIFEST_NAME).exists():
-        say({"verify": trouble(directory)})
+        say(trouble(directory))
     host = open_host(datadir)
     say({"found": digests(host), "state": states(host)})
     said: list[Any] = []
@@ -159,13 +194,13 @@ def check(datadir: Path, say: Say) -> None:
     say({"resent": said})
     say({"final": digests(host), "state": states(host)})
     host.close()
-    say({"verify": trouble(directory)})
+    say(trouble(directory))
 
 
-def trouble(directory: Path) -> str:
-    """Return what `verify` holds against a log, "" for nothing."""
+def trouble(directory: Path) -> dict[str, Any]:
+    """Return what `verify` holds against a log, "" for nothing, and how long its torn tail is."""
     report = verify_directory(directory)
-    return "" if report.ok else repr(report)
+    return {"verify": "" if report.ok else repr(report), "torn": report.torn_bytes}
 
 
 def digests(host: ShardHost) -> list[str]:
