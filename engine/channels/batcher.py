@@ -23,6 +23,8 @@ class Batcher:
     def __init__(self, options: LaneOptions) -> None:
         self._options = options
         self._queue: deque[Waiting] = deque()
+        self._came: deque[tuple[float, int]] = deque()
+        """When those in the queue came, and how many at once."""
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -50,6 +52,7 @@ class Batcher:
             self._changed.set()
             self._idle.clear()
         self._queue.extend(waiting)
+        self._came.append((time.monotonic(), len(waiting)))
         if len(self._queue) >= self._options.batch_claims_max:
             self._changed.set()
         return refused
@@ -64,7 +67,7 @@ class Batcher:
             except TimeoutError:
                 continue
         count = min(len(self._queue), self._options.batch_claims_max)
-        batch = [self._queue.popleft() for _ in range(count)]
+        batch = self._pop(count)
         self._gathering_since = time.monotonic()
         self._under_way += 1
         return batch
@@ -84,9 +87,28 @@ class Batcher:
         """Return everything in the queue, which will not be sent."""
         waiting = list(self._queue)
         self._queue.clear()
+        self._came.clear()
         if not self._under_way:
             self._idle.set()
         return waiting
+
+    def shed(self) -> list[Waiting]:
+        """Return the claims that have waited too long, which will not be sent."""
+        before = time.monotonic() - self._options.queue_wait_max_ms / 1_000
+        stale = self._pop(sum(count for came_at, count in self._came if came_at < before))
+        if stale and not self._queue and not self._under_way:
+            self._idle.set()
+        return stale
+
+    def _pop(self, count: int) -> list[Waiting]:
+        """Take the oldest `count` claims from the queue."""
+        popped = [self._queue.popleft() for _ in range(count)]
+        while count:
+            came_at, size = self._came.popleft()
+            if size > count:
+                self._came.appendleft((came_at, size - count))
+            count -= min(size, count)
+        return popped
 
     def _pause_s(self) -> float:
         """Return for how long a batch should still gather; infinite until something changes."""

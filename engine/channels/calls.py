@@ -14,6 +14,30 @@ Asked = TypeVar("Asked")
 Told = TypeVar("Told")
 
 
+async def ask_in_time(
+    shard: Shard, wait_s: float, step: str, *arguments: bytes | int | str
+) -> bytes:
+    """Return the answer to a step of a shard; a shard that hangs is as good as down.
+
+    Raises:
+        ShardDown: it ended, or did not answer in time; whether the step was taken is unknown.
+    """
+    try:
+        async with asyncio.timeout(wait_s):
+            return await shard.ask(step, *arguments)
+    except TimeoutError as error:
+        raise ShardDown(f"no answer to {step} within {wait_s:.0f} s") from error
+
+
+async def end_all(replies: "Sequence[asyncio.Future[bytes]]", wait_s: float) -> None:
+    """Return once no reply is to come; one that was lost on the way is waited for so long."""
+    if replies:
+        await asyncio.wait(replies, timeout=wait_s)
+        for reply in replies:
+            reply.cancel()
+        await asyncio.gather(*replies, return_exceptions=True)
+
+
 class CallsFull(Exception):  # noqa: N818  (a state, as queue.Full)
     """As many callers wait as may wait; try again a little later."""
 
@@ -28,12 +52,14 @@ class Calls(Generic[Asked, Told]):
         decode: Callable[[bytes], Sequence[Told]],
         queue_max: int,
         batch_max: int = 512,
+        answer_max_s: float = 10.0,
     ) -> None:
         self._shard = shard
         self._step = step
         self._decode = decode
         self._queue_max = queue_max
         self._batch_max = batch_max
+        self._answer_max_s = answer_max_s
         self._queue: deque[tuple[msgspec.Raw, asyncio.Future[Told]]] = deque()
         self._some = asyncio.Event()
         self._is_over = False
@@ -74,7 +100,8 @@ class Calls(Generic[Asked, Told]):
 
     async def _send(self, batch: list[tuple[msgspec.Raw, "asyncio.Future[Told]"]]) -> None:
         try:
-            answer = await self._shard.ask(self._step, encode([raw for raw, _ in batch]))
+            asked = encode([raw for raw, _ in batch])
+            answer = await ask_in_time(self._shard, self._answer_max_s, self._step, asked)
         except ShardDown as down:
             _fail(batch, down)
             return

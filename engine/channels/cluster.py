@@ -6,12 +6,17 @@ the gateway's, by the identity of a claim. The constructor of a shard is its rec
 """
 
 import asyncio
+import contextlib
+import os
+import signal
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Final
 
 import ray  # noqa: TID251  (its one place)
-from ray.exceptions import RayError, RayTaskError  # noqa: TID251  (its one place)
+import structlog
+from ray.exceptions import ActorDiedError, RayError, RayTaskError  # noqa: TID251  (its one place)
 
 from engine.channels.host import ShardHost, ShardSettings
 from engine.ports import Shard, ShardDown, VerdictWorker
@@ -23,8 +28,15 @@ NAMESPACE: Final = "paychan"
 QUIET: Final = {"num_cpus": 0, "enable_task_events": False}
 """Ours ask for no cores, and Ray need not keep a record of every batch in its control store."""
 
+RESTART_FIRST_S: Final = 1.0
+RESTART_LONGEST_S: Final = 15.0
+"""Pause before a shard that could not recover is started again: first, and doubled up to this."""
+
 OBJECT_STORE_BYTES: Final = 96 << 20
 """Ray's shared memory; batches travel inside the calls and hardly touch it."""
+
+
+log = structlog.get_logger()
 
 
 class VerifierHost:
@@ -39,25 +51,62 @@ class VerifierHost:
         """Return sealed verdicts."""
         return self._worker.verify(blob)
 
+    def place(self) -> tuple[str, int]:
+        """Return the Ray node and the process."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
 
 class RayShard:
-    """A shard that is a Ray actor. See `ports.Shard`."""
+    """A shard that is a Ray actor. See `ports.Shard`.
+
+    Ray starts a process again that dies, but gives an actor up for good when it cannot recover: a
+    full disk, or a lock that its predecessor still holds. Then a new actor is tried, with pauses.
+    """
 
     def __init__(self, settings: ShardSettings, rules: tuple[RiskRule, ...]) -> None:
-        self._number = settings.number
+        self._settings = settings
+        self._rules = rules
+        self._pause_s = RESTART_FIRST_S
+        self._has_lived = False
+        self._start()
+
+    def _start(self) -> None:
         actor: Any = ray.remote(ShardHost)
         self._actor = actor.options(max_restarts=-1, max_task_retries=0, **QUIET).remote(
-            settings, rules
+            self._settings, self._rules
         )
+        self._not_before = time.monotonic() + self._pause_s
 
     @property
     def number(self) -> int:
         """Which shard."""
-        return self._number
+        return self._settings.number
 
     def ask(self, step: str, *arguments: bytes | int | str) -> Awaitable[bytes]:
         """Start a step in the order of the calls; await its answer."""
-        return _answer(getattr(self._actor, step).remote(*arguments))
+        return self._answer(self._actor, getattr(self._actor, step).remote(*arguments))
+
+    async def _answer(self, actor: Any, reference: "ray.ObjectRef[bytes]") -> bytes:
+        try:
+            answer: bytes = await asyncio.wrap_future(reference.future())
+        except RayError as error:
+            if isinstance(error, ActorDiedError) and actor is self._actor:
+                self._start_again(_reason(error))
+            raise ShardDown(_reason(error)) from error
+        self._pause_s = RESTART_FIRST_S
+        self._has_lived = True
+        return answer
+
+    def _start_again(self, reason: str) -> None:
+        """Start another actor in place of one that is gone for good, unless it is too soon.
+
+        One that never lived is for whoever started it to look at.
+        """
+        if not self._has_lived or time.monotonic() < self._not_before:
+            return
+        log.warning("shard_started_again", shard=self.number, reason=reason, pause_s=self._pause_s)
+        self._pause_s = min(2 * self._pause_s, RESTART_LONGEST_S)
+        self._start()
 
 
 class RayVerifier:
@@ -65,11 +114,12 @@ class RayVerifier:
 
     def __init__(self, datadir: Path, key_cache_max: int) -> None:
         self._arguments = (str(datadir), key_cache_max)
+        self._node, self._pid = "", 0
         self._actor = self._start()
 
     async def ready(self) -> None:
         """Return once the verifier passed its self-test."""
-        await self._actor.__ray_ready__.remote()
+        self._node, self._pid = await self._actor.place.remote()
 
     async def verify(self, blob: bytes) -> bytes:
         """Return sealed verdicts."""
@@ -79,19 +129,22 @@ class RayVerifier:
     async def restart(self) -> None:
         """Kill the process, whatever it does, and return once a fresh one can answer."""
         ray.kill(self._actor, no_restart=True)
+        self._end_process()
         self._actor = self._start()
         await self.ready()
+
+    def _end_process(self) -> None:
+        """End a process of this machine that is too far gone to hear Ray."""
+        if self._pid and self._node == ray.get_runtime_context().get_node_id():
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{self._pid}/cmdline").read_bytes()
+                if VerifierHost.__name__.encode() in command:  # or the number is another's by now
+                    os.kill(self._pid, signal.SIGKILL)
+        self._pid = 0
 
     def _start(self) -> Any:
         actor: Any = ray.remote(VerifierHost)
         return actor.options(max_restarts=0, max_task_retries=0, **QUIET).remote(*self._arguments)
-
-
-async def _answer(reference: "ray.ObjectRef[bytes]") -> bytes:
-    try:
-        return await asyncio.wrap_future(reference.future())
-    except RayError as error:
-        raise ShardDown(_reason(error)) from error
 
 
 def _reason(error: RayError) -> str:

@@ -10,6 +10,7 @@ meant for an earlier incarnation, so no failure can change the order of claims.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import msgspec
 
 from engine.channels.answers import MALFORMED, OVERLOADED, UNAVAILABLE
 from engine.channels.batcher import Batcher
-from engine.channels.calls import Calls
+from engine.channels.calls import Calls, ask_in_time, end_all
 from engine.channels.messages import (
     Answer,
     ChannelView,
@@ -36,6 +37,7 @@ from engine.channels.messages import (
 )
 from engine.channels.options import LaneOptions
 from engine.channels.submission import Waiting
+from engine.channels.vitals import Vitals
 from engine.core.commands import AnyCommand
 from engine.ports import Shard, ShardDown
 from engine.verify.batch import encode_batch, with_probes
@@ -45,6 +47,7 @@ from engine.verify.pool import VerifierPool
 RECONNECT_PAUSE_S: Final = 0.05
 HELLO_MAX_S: Final = 2.0
 COLLECT_EVERY_S: Final = 0.05
+SHED_EVERY_S: Final = 0.25
 ATTEMPTS_MAX: Final = 5
 """How often one batch is sent as the oldest before its claims are answered `unavailable`."""
 
@@ -91,11 +94,13 @@ class Lane:
     ) -> None:
         self.shard = shard
         self.hello: Hello | None = None
+        self.vitals = Vitals(shard, options)
+        self._wait_s = wait_s = options.silent_after_ms / 1_000
         self.commands: Calls[AnyCommand, Outcome] = Calls(
-            shard, "execute", decode_outcomes, options.queue_commands_max
+            shard, "execute", decode_outcomes, options.queue_commands_max, answer_max_s=wait_s
         )
         self.reads: Calls[bytes, ChannelView | None] = Calls(
-            shard, "read", decode_views, options.queue_commands_max
+            shard, "read", decode_views, options.queue_commands_max, answer_max_s=wait_s
         )
         self._gateway = gateway
         self._pool = pool
@@ -118,6 +123,11 @@ class Lane:
         """Say whether the shard answers."""
         return self._up.is_set()
 
+    @property
+    def is_given_up(self) -> bool:
+        """Say whether the shard has not answered for so long that nobody should wait for it."""
+        return not self.is_up and self._down_for_long()
+
     async def idle(self) -> None:
         """Return once nothing waits and nothing is under way."""
         await self._batcher.idle()
@@ -135,7 +145,7 @@ class Lane:
 
     def put(self, waiting: list[Waiting]) -> None:
         """Take claims in; refuse at once what there is no room for."""
-        if not self.is_up and self._down_for_long():
+        if self.is_given_up:
             self._answer(waiting, [UNAVAILABLE] * len(waiting))
             return
         refused = self._batcher.put(waiting)
@@ -151,6 +161,8 @@ class Lane:
             tasks.create_task(self._send())
             tasks.create_task(self._receive())
             tasks.create_task(self._collect())
+            tasks.create_task(self._shed())
+            tasks.create_task(self.vitals.run())
             try:
                 await asyncio.Event().wait()
             finally:  # cancelled: what is still at the shard must not outlive the lane
@@ -248,7 +260,11 @@ class Lane:
                 await self._sent_some.wait()
             batch = self._sent[0]
             try:
-                reply = decode_reply(await batch.reply)
+                async with asyncio.timeout(self._wait_s):
+                    reply = decode_reply(await batch.reply)
+            except TimeoutError:
+                await self._reconnect(silent=True)
+                continue
             except ShardDown:
                 if batch.attempts >= ATTEMPTS_MAX:  # it may be what kills every shard it meets
                     self._drop_oldest_sent()
@@ -275,12 +291,21 @@ class Lane:
             await batch.verdicts
         await self._reconnect()
 
-    async def _reconnect(self) -> None:
-        """Find the shard's present incarnation and send it all that has no answer, in order."""
+    async def _reconnect(self, *, silent: bool = False) -> None:
+        """Find the shard's present incarnation and send it all that has no answer, in order.
+
+        A `silent` shard has kept everybody waiting already: what was sent may be taken yet, so
+        nobody is told more than that the outcome is unknown.
+        """
         self._up.clear()
-        self._down_since = time.monotonic()
+        self._down_since = -math.inf if silent else time.monotonic()
         self._reconnects += 1
-        await asyncio.gather(*(batch.reply for batch in self._sent), return_exceptions=True)
+        replies = [batch.reply for batch in self._sent]
+        if silent:
+            for reply in replies:
+                reply.cancel()
+            self._give_up()
+        await end_all(replies, self._wait_s)
         for waiting in self._buffered.values():
             waiting.submission.answer_late(waiting.index, UNAVAILABLE)
             self._watcher((waiting,), (UNAVAILABLE,))
@@ -321,6 +346,14 @@ class Lane:
         if rest:
             self._answer(rest, [UNAVAILABLE] * len(rest))
 
+    async def _shed(self) -> None:
+        """Refuse claims whose turn does not come in time, rather than let them wait on."""
+        while True:
+            await asyncio.sleep(SHED_EVERY_S)
+            stale = self._batcher.shed()
+            if stale:
+                self._answer(stale, [OVERLOADED] * len(stale))
+
     # Decisions that come later ------------------------------------------------------------------
 
     def _note_buffered(self, batch: _Batch, answers: Sequence[Answer]) -> None:
@@ -345,7 +378,8 @@ class Lane:
             await asyncio.sleep(COLLECT_EVERY_S)
             if self._buffered and not self._sent:
                 try:
-                    self._answer_late(decode_late(await self.shard.ask("collect", self._gateway)))
+                    asked = ask_in_time(self.shard, self._wait_s, "collect", self._gateway)
+                    self._answer_late(decode_late(await asked))
                 except ShardDown:
                     if not self._sent:
                         await self._reconnect()

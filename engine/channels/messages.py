@@ -79,6 +79,15 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     recovery_ms: int
 
 
+class Pulse(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How a shard's disk is; `slowest_sync_us` is that of the last `journal.SLOW_KEPT_S`."""
+
+    free_bytes: int
+    limit_bytes: int
+    storage_full: bool
+    slowest_sync_us: int
+
+
 class ChannelView(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A channel with the positions of its last event and of its best claim (0 for none)."""
 
@@ -124,6 +133,7 @@ class ShardStatistics(msgspec.Struct, frozen=True, array_like=True, gc=False):
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_reply: Final = msgspec.msgpack.Decoder(Reply).decode
 decode_late: Final = msgspec.msgpack.Decoder(list[Late]).decode
+decode_pulse: Final = msgspec.msgpack.Decoder(Pulse).decode
 decode_hello: Final = msgspec.msgpack.Decoder(Hello).decode
 decode_commands: Final = msgspec.msgpack.Decoder(list[AnyCommand]).decode
 decode_outcomes: Final = msgspec.msgpack.Decoder(list[Outcome]).decode

@@ -19,12 +19,21 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         checkpoint_events: Events between two checkpoints.
         segment_bytes: Size of a segment of the log.
         segment_age_s: Age at which a segment is closed though not full.
+        pack_after_s: Age at which a closed segment is packed: the same events in fewer bytes, by a
+            process of low priority. 0 packs none.
+        space_soft_bytes: While less of the disk is free, new claims and channels are refused as
+            `storage_full`; 0 for no such limit. Two segments' worth is the least there is.
+        space_soft_percent: The same as a share of the whole disk; the smaller of both counts, so
+            that a small disk can be used as well.
     """
 
     tick_ms: Positive = 25
     checkpoint_events: Positive = 500_000
     segment_bytes: Annotated[int, Meta(ge=65_536, le=1 << 30)] = 64 << 20
     segment_age_s: Positive = 900
+    pack_after_s: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 3_600
+    space_soft_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 512 << 20
+    space_soft_percent: Annotated[int, Meta(ge=1, le=50)] = 2
 
 
 class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,7 +47,13 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         commits_max: Batches that may be on their way to the shard at once.
         gather_ms: How long a small batch may wait for more claims while others are under way.
         linger_us: How long the first claim waits for company when nothing is under way.
+        queue_wait_max_ms: How long a claim waits for its turn; one that has waited longer is
+            refused as overloaded.
         unavailable_after_ms: How long a claim waits for a shard that is down.
+        silent_after_ms: How long a shard may owe an answer; then whoever waits is told
+            `unavailable`, and nobody new waits until it answers again.
+        slow_sync_ms: A commit that takes longer is logged.
+        unready_sync_ms: While commits, or answers of the shard, take longer, `/readyz` says no.
         buffered_max: Early claims whose later answers one gateway keeps track of, per shard.
         overloaded_retry_ms: The hint given with a refusal for overload.
     """
@@ -50,7 +65,11 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     commits_max: Positive = 2
     gather_ms: Positive = 12
     linger_us: Annotated[int, Meta(ge=0, le=1_000)] = 500
+    queue_wait_max_ms: Positive = 5_000
     unavailable_after_ms: Positive = 10_000
+    silent_after_ms: Positive = 10_000
+    slow_sync_ms: Positive = 100
+    unready_sync_ms: Positive = 1_000
     buffered_max: Positive = 16_384
     overloaded_retry_ms: Positive = 100
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from engine.channels.answers import OVERLOADED, UNAVAILABLE, UNKNOWN_CHANNEL, refused_unseen
-from engine.channels.calls import CallsFull
+from engine.channels.calls import CallsFull, ask_in_time
 from engine.channels.lane import Lane
 from engine.channels.messages import Answer, ChannelView, Outcome, Status, decode_views
 from engine.channels.options import LaneOptions
@@ -178,6 +178,8 @@ class Router:
             lane = await self._lane_for(command)
             if lane is None:
                 return Outcome(rejected=Rejected(RejectCode.UNKNOWN_CHANNEL))
+            if lane.is_given_up:
+                raise ShardDown("it has not answered for long")
             outcome = await lane.commands.call(command)
         except CallsFull:
             return Outcome(rejected=Rejected(RejectCode.OVERLOADED))
@@ -241,28 +243,34 @@ class Router:
         try:
             async with self._pages:  # one at a time: a page is work for every shard
                 found = [
-                    pair for lane in self.lanes for pair in await _page(lane, after, limit, state)
+                    pair
+                    for lane in self.lanes
+                    for pair in await self._page(lane, after, limit, state)
                 ]
         finally:
             self._pages_waiting -= 1
         found.sort(key=lambda pair: pair[1].channel.terms.channel_id)
         return found[:limit]
 
+    async def _page(
+        self, lane: Lane, after: bytes, limit: int, state: str
+    ) -> list[tuple[int, ChannelView]]:
+        wait_s = self._options.silent_after_ms / 1_000
+        views = decode_views(await ask_in_time(lane.shard, wait_s, "page", after, limit, state))
+        return [(lane.shard.number, view) for view in views if view is not None]
+
     async def _read(self, lane: Lane, channel_id: bytes) -> ChannelView | None:
         """Read from the shard, again where it ended meanwhile: a read changes nothing."""
         give_up_at = asyncio.get_running_loop().time() + self._options.unavailable_after_ms / 1_000
         while True:
             try:
+                if lane.is_given_up:
+                    raise ShardDown("it has not answered for long")
                 return await lane.reads.call(channel_id)
             except ShardDown:
-                if asyncio.get_running_loop().time() >= give_up_at:
+                if lane.is_given_up or asyncio.get_running_loop().time() >= give_up_at:
                     raise
                 await asyncio.sleep(self._options.overloaded_retry_ms / 1_000)
-
-
-async def _page(lane: Lane, after: bytes, limit: int, state: str) -> list[tuple[int, ChannelView]]:
-    views = decode_views(await lane.shard.ask("page", after, limit, state))
-    return [(lane.shard.number, view) for view in views if view is not None]
 
 
 def _waiting(claim: ClaimLike, known: Known, submission: Submission, index: int) -> Waiting:

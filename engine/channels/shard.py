@@ -61,6 +61,8 @@ class Shard:
         self._outbox: dict[str, deque[Late]] = {}
         self._ordered: list[bytes] = []
         self.epoch = epoch
+        self.no_room: Rejected | None = None
+        """What new claims and channels are refused with while the disk is nearly full."""
         self.events_since_checkpoint = recovered.events
         self.verdicts_refused = 0
 
@@ -201,6 +203,8 @@ class Shard:
             checks=_ALL,
         )
         window = actor.window or _NO_WINDOW
+        if self.no_room is not None:
+            return self._recall(actor, window, claim, at, self.no_room)
         admission = self._pipeline.admit(actor.channel, window, claim, ticket, at)
         if type(admission) is SubmitClaim:
             answer = self._decide(actor, admission, at)
@@ -211,6 +215,15 @@ class Shard:
         if type(admission) is Buffered:
             return buffered(actor.channel, claim.sequence, admission)
         return self._refuse(actor, claim, admission, at)  # type: ignore[arg-type]
+
+    def _recall(
+        self, actor: ChannelActor, window: RetryWindow, claim: SubmitClaim, at: TimeNs, no: Rejected
+    ) -> Answer:
+        """Answer a claim without the log: what it was answered before, else `no`."""
+        first = self._pipeline.recall(actor.channel, window, claim, at)
+        if first is not None:
+            return repeated(actor.channel, first)
+        return refused(actor.channel, no, claim.sequence)
 
     def _decide(self, actor: ChannelActor, claim: SubmitClaim, at: TimeNs) -> Answer:
         decision = actor.step(claim, at)
@@ -272,6 +285,8 @@ class Shard:
     def _open(self, actor: ChannelActor | None, command: OpenChannel, at: TimeNs) -> Outcome:
         if actor is not None:
             return _opened_before(actor, command)
+        if self.no_room is not None:
+            return Outcome(rejected=self.no_room)
         decision = decide_open(command, at)
         if isinstance(decision, Rejected):
             return Outcome(rejected=decision)

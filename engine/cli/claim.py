@@ -19,7 +19,13 @@ from engine.core.rejections import RejectCode
 if TYPE_CHECKING:
     from engine.client import Result
 
-UNDECIDED: Final = frozenset({RejectCode.UNAVAILABLE.value, RejectCode.OVERLOADED.value})
+UNDECIDED: Final = frozenset(
+    {
+        RejectCode.UNAVAILABLE.value,
+        RejectCode.OVERLOADED.value,
+        RejectCode.STORAGE_FULL.value,
+    }
+)
 RESULT_COLUMNS: Final = ("channel_id", "sequence", "amount", "status", "code", "position")
 CLAIM_COLUMNS: Final = ("sequence", "amount", "position", "at")
 

@@ -25,6 +25,8 @@ from engine.client.values import from_hex
 T = TypeVar("T")
 _JSON: Final = {"Content-Type": "application/json"}
 _TOO_BUSY: Final = (429, 503)
+_UNTOUCHED: Final = ("overloaded", "storage_full")
+"""Codes that say nothing was done."""
 
 
 class Calls:
@@ -115,7 +117,7 @@ class Calls:
             return self._unreachable(error), False
         if refused.problem.status not in _TOO_BUSY:
             raise refused
-        return refused, refused.problem.code == "overloaded"
+        return refused, refused.problem.code in _UNTOUCHED
 
     def _pause_s(self, error: ClientError, attempt: int) -> float:
         """Return how long to wait: as long as the engine asked, where it did."""

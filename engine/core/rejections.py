@@ -26,6 +26,7 @@ class RejectCode(StrEnum):
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
     WRONG_STATE = "wrong_state"
+    STORAGE_FULL = "storage_full"
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -50,6 +51,7 @@ RETRYABLE: Final = frozenset(
         RejectCode.UNAVAILABLE,
         RejectCode.SEQUENCE_GAP,
         RejectCode.WRONG_KEY,
+        RejectCode.STORAGE_FULL,
     }
 )
 """Codes after which the same claim, sent again unchanged, may be accepted."""
@@ -74,6 +76,9 @@ _MESSAGES: Final = {
     RejectCode.OVERLOADED: "more is waiting than may wait; send it again a little later",
     RejectCode.UNAVAILABLE: "outcome unknown: send the same claim again",
     RejectCode.WRONG_STATE: "not possible for a channel that is {detail}",
+    RejectCode.STORAGE_FULL: (
+        "nothing new is taken with less than {expected} bytes of disk free; there are {actual}"
+    ),
 }
 
 

@@ -15,7 +15,7 @@ STATUS_WORDS: Final = {
     Status.BUFFERED: "buffered",
     Status.REJECTED: "rejected",
 }
-NOT_NOW: Final = frozenset({RejectCode.OVERLOADED, RejectCode.UNAVAILABLE})
+NOT_NOW: Final = frozenset({RejectCode.OVERLOADED, RejectCode.UNAVAILABLE, RejectCode.STORAGE_FULL})
 """Codes that say nothing of the claim, only that this is not the moment."""
 
 IN_DROPS: Final = frozenset(

@@ -29,8 +29,12 @@ KEPT_S: Final = 1.0
 
 
 def not_ready_because(state: GatewayState) -> list[str]:
-    """Return why new claims cannot be taken; empty when they can."""
+    """Return why calls should go elsewhere; empty when they may come.
+
+    A disk without room is no reason: reads, closes and settlements go on here, and must get in.
+    """
     reasons = [f"shard {lane.shard.number} is down" for lane in _lanes(state) if not lane.is_up]
+    reasons += [slow for lane in _lanes(state) if (slow := lane.vitals.slow_because())]
     if state.draining:
         reasons.append("stopping: finishing what is under way")
     return reasons
@@ -58,6 +62,7 @@ def _shard_words(lane: Lane) -> dict[str, Any]:
         "queued": seen.queued,
         "under_way": seen.under_way,
         "reconnects": seen.reconnects,
+        "storage_full": lane.vitals.is_full,
     }
     if hello is not None:
         words |= {
@@ -100,6 +105,7 @@ class MetricsPage:
         yield from self._of_claims()
         yield from self._of_verifiers()
         yield from self._of_lanes()
+        yield from self._of_disks()
         yield from self._of_shards()
 
     def _of_claims(self) -> Iterator[Metric]:
@@ -127,12 +133,26 @@ class MetricsPage:
         queued = _gauge("paychan_lane_queue_claims", "shard")
         reconnects = _counter("paychan_lane_reconnects_total", "shard")
         up = _gauge("paychan_shard_up", "shard")
+        silent = _gauge("paychan_shard_silent_seconds", "shard")
         for lane in _lanes(self._state):
             shard, seen = [str(lane.shard.number)], lane.statistics()
             queued.add_metric(shard, seen.queued)
             reconnects.add_metric(shard, seen.reconnects)
             up.add_metric(shard, seen.up)
-        yield from (queued, reconnects, up)
+            silent.add_metric(shard, lane.vitals.silent_s)
+        yield from (queued, reconnects, up, silent)
+
+    def _of_disks(self) -> Iterator[Metric]:
+        slowest = _gauge("paychan_wal_sync_slowest_seconds", "shard")
+        free = _gauge("paychan_disk_free_bytes", "shard")
+        full = _gauge("paychan_storage_full", "shard")
+        for lane in _lanes(self._state):
+            shard, pulse = [str(lane.shard.number)], lane.vitals.pulse
+            if pulse is not None:
+                slowest.add_metric(shard, lane.vitals.slowest_sync_s)
+                free.add_metric(shard, pulse.free_bytes)
+                full.add_metric(shard, pulse.storage_full)
+        yield from (slowest, free, full)
 
     def _of_shards(self) -> Iterator[Metric]:
         syncs = _histogram("paychan_wal_sync_duration_seconds", "shard")

@@ -21,6 +21,7 @@ STATUS_OF: Final = {
     RejectCode.WRONG_STATE: 409,
     RejectCode.OVERLOADED: 503,
     RejectCode.UNAVAILABLE: 503,
+    RejectCode.STORAGE_FULL: 503,
 }
 """HTTP status of a refusal; 422 for every other code."""
 

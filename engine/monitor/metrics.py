@@ -5,6 +5,7 @@ from typing import Final
 
 SYNC_BUCKETS_US: Final = (
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+    2_500_000, 10_000_000,
 )  # fmt: skip
 """Upper bounds for the time of a sync, in microseconds."""
 
@@ -23,6 +24,10 @@ METRICS: Final = {
     "paychan_lane_queue_claims": "Claims that wait for a shard.",
     "paychan_lane_reconnects_total": "Times a gateway had to find a shard again.",
     "paychan_shard_up": "Whether a shard answers.",
+    "paychan_shard_silent_seconds": "How long a shard has owed an answer to a question of health.",
+    "paychan_wal_sync_slowest_seconds": "Slowest commit of the last five seconds, if it was slow.",
+    "paychan_disk_free_bytes": "What a shard's disk has free.",
+    "paychan_storage_full": "Whether a shard takes nothing new because its disk is nearly full.",
     "paychan_channels": "Channels of a shard.",
     "paychan_held_claims": "Claims that came early and wait for the ones before them.",
     "paychan_log_position": "Position of a shard's newest durable event.",

@@ -69,6 +69,13 @@ class Pipeline:
             return self._hold(channel, claim, ticket, at)
         return self.weigh(channel, claim, at)
 
+    def recall(
+        self, channel: Channel, window: RetryWindow, claim: SubmitClaim, at: int
+    ) -> FirstAnswer | None:
+        """Return what exactly this claim was answered before; None where it is not known."""
+        seen = self._seen_before(channel, window, claim, at)
+        return seen if isinstance(seen, FirstAnswer) else None
+
     def weigh(self, channel: Channel, claim: SubmitClaim, at: int) -> SubmitClaim | Rejected:
         """Ask the risk rules about a claim whose turn it is."""
         return self.risk.check(channel, claim, at) or claim

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from engine.channels.lane import Lane
-from engine.channels.messages import Answer, Hello, decode_commands, decode_ids, encode
+from engine.channels.messages import Answer, Hello, Pulse, decode_commands, decode_ids, encode
 from engine.channels.options import LaneOptions
 from engine.channels.submission import Submission, Waiting
 from engine.ports import ShardDown
@@ -98,6 +98,8 @@ class MortalShard:
             case "hello":
                 shard.greet(*arguments)
                 told = Hello(0, shard.epoch, 1, shard.position, shard.channels, 0, 0)
+            case "pulse":
+                told = Pulse(1 << 40, 0, storage_full=False, slowest_sync_us=0)
             case "execute":
                 told = shard.execute(decode_commands(arguments[0]))
             case "read":

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from engine.channels.host import EXIT_STEP_FAILED, ShardHost, ShardSettings, shard_directory
 from engine.channels.journal import LogOptions, ShardJournal
+from engine.channels.machine import THIS_MACHINE
 from engine.channels.messages import (
     Refused,
     decode_hello,
@@ -38,6 +39,8 @@ class ProcessEnded(BaseException):
 class Harness:
     """A host whose process ends by an exception, so that the test can look on."""
 
+    machine = THIS_MACHINE
+
     def __init__(self, directory, tick_ms=TICK_MS_NEVER, **settings):
         self.ended = []
         self.settings = ShardSettings(
@@ -52,7 +55,7 @@ class Harness:
         self.start()
 
     def start(self):
-        self.host = ShardHost(self.settings, on_failure=self.end)
+        self.host = ShardHost(self.settings, on_failure=self.end, machine=self.machine)
         self.verifier = VerifierWorker(load_or_create_seal_key(self.directory / "seal.key"))
         self.hello = decode_hello(self.host.hello(GATEWAY, 0))
         self.turn = 0

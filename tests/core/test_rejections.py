@@ -28,6 +28,7 @@ CODES = text_table("""
     overloaded             yes
     unavailable            yes
     wrong_state            no
+    storage_full           yes
 """)
 
 

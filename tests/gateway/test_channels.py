@@ -287,10 +287,18 @@ async def test_the_best_claim_is_the_one_to_redeem(door):
     )
 
 
+async def until_proven(door, payer, count):
+    """Return once a moment after the newest claims has proved them durable, and shown them."""
+    async with asyncio.timeout(60):
+        while len((await door.get(f"{payer.path}/claims")).json["claims"]) < count:
+            pass
+
+
 async def test_the_history_has_every_accepted_claim_in_pages(door):
     payer = await door.payer()
     claims = [payer.claim(n, n * 10) for n in range(1, 6)]
     results = await door.results(*claims, payer.claim(3, 31))
+    await until_proven(door, payer, len(claims))
     page = (await door.get(f"{payer.path}/claims", limit=3)).json
     rest = (await door.get(f"{payer.path}/claims", limit=3, starting_after=3)).json
     assert (page["has_more"], rest["has_more"]) == (True, False)
