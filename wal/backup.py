@@ -14,7 +14,7 @@ from wal.errors import CorruptLogError, WalError
 from wal.files import Files, How, OsFiles, sync_directory, write_all
 from wal.format import ARCHIVE, LOCK_NAME, QUARANTINE, SEGMENTS, SNAPSHOTS
 from wal.frame import BadFrame
-from wal.log import take_lock
+from wal.lock import take_lock
 from wal.manifest import (
     Manifest,
     SealedSegment,

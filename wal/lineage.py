@@ -73,3 +73,17 @@ class _Search:
                 return entry
             self.refused[entry.name] = (entry, fault)
         return None
+
+
+def kept(snapshots: Iterable[SnapshotEntry], bases: int) -> tuple[SnapshotEntry, ...]:
+    """Return the newest `bases` bases and the increments since the oldest of them, in order."""
+    ordered = sorted(snapshots, key=lambda entry: (entry.lsn, -entry.kind))
+    places = [entry.lsn for entry in ordered if entry.kind == SnapshotKind.BASE]
+    if len(places) <= bases:
+        return tuple(ordered)
+    oldest = places[-bases]
+    return tuple(
+        entry
+        for entry in ordered
+        if entry.lsn > oldest or (entry.lsn == oldest and entry.kind == SnapshotKind.BASE)
+    )

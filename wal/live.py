@@ -4,7 +4,7 @@ The one rule: no frame goes into a segment before the MANIFEST names it. No call
 one that raised; `Log` sees to that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Generic
 
@@ -14,7 +14,8 @@ from wal.codec import Codec, Measured, Position, R, cut
 from wal.files import Files
 from wal.format import RAW_BYTES_MAX, RECORDS_PER_FRAME_MAX, SEGMENTS, Flag
 from wal.frame import EncodedFrame, genesis
-from wal.manifest import Manifest, SealedSegment, SnapshotEntry, write_manifest
+from wal.lineage import kept
+from wal.manifest import Manifest, SealedSegment, SegmentEntry, SnapshotEntry, write_manifest
 from wal.options import LogOptions
 from wal.pack import Packed, adopt
 from wal.replay import Extent
@@ -118,14 +119,41 @@ class Live(Generic[R]):
 
     def add_snapshot(self, entry: SnapshotEntry) -> None:
         """Name a snapshot that was verified, then remove those that are too old."""
-        snapshots = (*self.manifest.snapshots, entry)
-        kept = snapshots[-self._options.snapshots_kept :]
+        snapshots = kept((*self.manifest.snapshots, entry), self._options.snapshots_kept)
+        gone = set(self.manifest.snapshots) - set(snapshots)
         self._keep(
-            msgspec.structs.replace(self.manifest, snapshots=kept, durable_lsn=self.last_lsn)
+            msgspec.structs.replace(self.manifest, snapshots=snapshots, durable_lsn=self.last_lsn)
         )
         self.counters.snapshots += 1
-        for old in snapshots[: -len(kept)]:
-            self._files.unlink(self._directory / old.path)
+        self.counters.snapshot_bytes += entry.size
+        self._unlink(gone)
+
+    def cut(self, below: SnapshotEntry) -> int:
+        """Let go of the sealed segments that lie wholly below a snapshot that was just verified.
+
+        The newest sealed segment stays: the next start continues its numbers and its chain.
+
+        Returns:
+            How many segments went.
+        """
+        manifest = self.manifest
+        left = tuple(one for one in manifest.sealed[:-1] if one.last_lsn > below.lsn)
+        left += manifest.sealed[-1:]
+        gone = manifest.sealed[: len(manifest.sealed) - len(left)]
+        if not gone:
+            return 0
+        retained_lsn = left[0].first_lsn
+        # An older snapshot leads nowhere once the log behind it is gone.
+        snapshots = tuple(one for one in manifest.snapshots if one.lsn >= retained_lsn - 1)
+        old = set(manifest.snapshots) - set(snapshots)
+        self._keep(
+            msgspec.structs.replace(
+                manifest, sealed=left, snapshots=snapshots, retained_lsn=retained_lsn
+            )
+        )
+        self.counters.segments_cut += len(gone)
+        self._unlink((*gone, *old))
+        return len(gone)
 
     def adopt(self, packed: Packed) -> bool:
         """Name a packed segment in the place of the original, whose file the caller removes."""
@@ -149,6 +177,12 @@ class Live(Generic[R]):
         """Let go of all files as they are."""
         self._spare.abandon()
         self._writer.close()
+
+    def _unlink(self, gone: Iterable[SegmentEntry | SnapshotEntry]) -> None:
+        for entry in gone:
+            path = self._directory / entry.path
+            if path.name in self._files.scan(path.parent):  # an old snapshot may have been lost
+                self._files.unlink(path)
 
     def _encode(self, records: Sequence[R]) -> tuple[EncodedFrame, int, int]:
         """Return a frame that fits here, its raw size, and how many of `records` it holds.

@@ -4,10 +4,8 @@ The one rule: a position is returned by `commit` only after its frame was synced
 way ends the log; nothing is tried twice.
 """
 
-import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from os import getpid
 from pathlib import Path
 from threading import Condition
 from time import perf_counter_ns
@@ -17,16 +15,17 @@ from typing import Generic, Self
 import msgspec
 
 from wal.codec import FIRST, Codec, LengthPrefixed, Position, R
-from wal.errors import LogFailedError, LogInUseError, WalError
-from wal.files import Files, How, OsFiles, failure, write_all
-from wal.format import LOCK_NAME, SEGMENTS, SNAPSHOT_SUFFIX, SNAPSHOTS, file_name
+from wal.errors import LogFailedError, WalError
+from wal.files import Files, OsFiles, failure
+from wal.format import SEGMENTS
+from wal.keeper import SnapshotKeeper
 from wal.live import Live
-from wal.manifest import SealedSegment
+from wal.lock import sign_lock, take_lock
+from wal.manifest import SealedSegment, SnapshotEntry
 from wal.options import LogOptions
 from wal.pack import Packed, other_form
 from wal.recovery import RecoveryReport, let_go, prepare_directories, recover
 from wal.replay import Cursor, Extent, Place
-from wal.snapshot import SnapshotPlace, read_snapshot, verify_snapshot, write_snapshot
 from wal.statistics import LogStatistics
 
 _NS_PER_S = 1e9
@@ -44,11 +43,13 @@ class Log(Generic[R]):
     """
 
     def __init__(
-        self, live: Live[R], place: Place, codec: Callable[[], Codec[R]], lock: int
-    ) -> None:
+        self, live: Live[R], place: Place, codec: Callable[[], Codec[R]], keeper: SnapshotKeeper[R],
+        lock: int,
+    ) -> None:  # fmt: skip
         self._live = live
         self._place = place
         self._codec = codec
+        self._keeper = keeper
         self._lock = lock
         self._staged: list[R] = []
         self._alive = True
@@ -78,7 +79,7 @@ class Log(Generic[R]):
         try:
             prepare_directories(files, directory)
             recovered = recover(files, directory, options)
-            _sign_lock(files, lock, recovered.manifest.epoch)
+            sign_lock(files, lock, recovered.manifest.epoch)
             live = Live(files, directory, options, codec, recovered.manifest)
         except OSError as error:
             files.close(lock)
@@ -87,7 +88,10 @@ class Log(Generic[R]):
             files.close(lock)
             raise
         place = Place(files, directory, options.shard_id, options.codec_id)
-        log = cls(live, place, codec, lock)
+        keeper = SnapshotKeeper(
+            live, place, recovered.lineage, in_background=options.spare_in_background
+        )
+        log = cls(live, place, codec, keeper, lock)
         try:
             let_go(files, directory, recovered.retire)
         except OSError as error:
@@ -196,9 +200,7 @@ class Log(Generic[R]):
     def snapshot(self, position: Position, chunks: Iterable[bytes]) -> None:
         """Keep `chunks` as the state after record `position`, which must be the newest.
 
-        Args:
-            position: equals `last`.
-            chunks: 1 byte to 1 MiB each; `latest_snapshot` gives back the same ones.
+        Each chunk has 1 byte to 1 MiB; `checkpoint` gives back the same ones.
 
         Raises:
             ValueError: not the newest position, or a chunk of a wrong size; the log goes on.
@@ -207,34 +209,74 @@ class Log(Generic[R]):
         self._check()
         if position != self._live.last:
             raise ValueError(f"a snapshot at {position}, but the log is at {self._live.last}")
+        self.begin_snapshot(chunks)
+        self.settle_snapshot(wait=True)
+
+    def begin_snapshot(self, chunks: Iterable[bytes], *, increment: bool = False) -> None:
+        """Begin to keep a snapshot of the state after `last`, beside the commits that follow.
+
+        An `increment` says only what changed since the snapshot before. Another thread takes the
+        chunks, if the options allow one.
+
+        Raises:
+            WalError: a snapshot is under way, or an increment has none to build on.
+            ValueError, LogFailedError: as `snapshot`, where there is no other thread.
+        """
+        self._check()
         snapshots = self._live.manifest.snapshots
         if snapshots and snapshots[-1].lsn == self._live.last_lsn:
             self._watermark()  # so that no snapshot ever takes the place of another
-        try:
-            self._snapshot(chunks)
-        except OSError as error:
-            self._fail()
-            raise failure(error) from error
-        except LogFailedError:
-            self._fail()
-            raise
+        with self._ending_on_error(ValueError, WalError):
+            self._keeper.begin(chunks, increment=increment)
 
-    def latest_snapshot(self) -> tuple[Position, Iterator[bytes]] | None:
-        """Return the newest snapshot that verifies, with the position it was taken at.
+    def settle_snapshot(self, *, wait: bool = False) -> bool:
+        """Let the snapshot that was begun count, once it is on the disk and was read back.
+
+        Returns:
+            Whether none is under way any more.
+
+        Raises:
+            ValueError, LogFailedError: what its writing met, as `snapshot`.
+        """
+        self._check()
+        with self._ending_on_error(ValueError):
+            return self._keeper.settle(wait=wait)
+
+    def checkpoint(self) -> list[tuple[Position, Iterator[bytes]]]:
+        """Return the newest snapshots that verify, each with the position it was taken at.
+
+        They are a base, then the increments upon it; none when none verify.
 
         Raises:
             LogFailedError: the disk refused.
         """
         self._check()
-        files, directory, shard_id, _ = self._place
-        for entry in reversed(self._live.manifest.snapshots):
-            try:
-                fault = verify_snapshot(files, directory, entry)
-            except OSError as error:
-                raise failure(error) from error
-            if not fault:
-                return Position(entry.position), read_snapshot(files, directory, entry, shard_id)
-        return None
+        try:
+            return self._keeper.newest()
+        except OSError as error:
+            raise failure(error) from error
+
+    @property
+    def snapshots(self) -> tuple[SnapshotEntry, ...]:
+        """The snapshots that are kept, oldest first."""
+        return self._live.manifest.snapshots
+
+    def adopt_base(self, base: SnapshotEntry, older: SnapshotEntry | None) -> int:
+        """Let a base (`wal.base`) count, and cut the log if it may be cut.
+
+        `base` is on the disk, read back, and has its name. `older` is the base before it, verified
+        just now, and the log goes below it; None cuts nothing. Returns how many segments went.
+
+        Raises:
+            LogFailedError: the disk refused.
+        """
+        self._check()
+        with self._ending_on_error():
+            self._live.add_snapshot(base)
+            segments = self._live.cut(older) if older is not None else 0
+        if segments:
+            self._publish()
+        return segments
 
     @property
     def sealed(self) -> tuple[SealedSegment, ...]:
@@ -265,6 +307,7 @@ class Log(Generic[R]):
             self.abandon()
             return
         try:
+            self.settle_snapshot(wait=True)
             with self._ending_on_error():
                 self._live.close()
         finally:
@@ -300,19 +343,6 @@ class Log(Generic[R]):
             self._live.watermark()
         self._publish()
 
-    def _snapshot(self, chunks: Iterable[bytes]) -> None:
-        live = self._live
-        place = SnapshotPlace(
-            shard_id=self._place.shard_id,
-            epoch=self.epoch,
-            lsn=live.last_lsn,
-            position=live.last,
-            chain=live.chain,
-        )
-        name = file_name(live.last_lsn, self.epoch, SNAPSHOT_SUFFIX)
-        directory = self._place.directory / SNAPSHOTS
-        live.add_snapshot(write_snapshot(self._place.files, directory, name, place, chunks))
-
     def _cursor(self, start: Position) -> Cursor[R]:
         if not 1 <= start <= self._live.last + 1:
             raise ValueError(f"the log holds 1 to {self._live.last}; {start} is neither nor next")
@@ -345,15 +375,16 @@ class Log(Generic[R]):
             )
 
     @contextmanager
-    def _ending_on_error(self) -> Iterator[None]:
-        """Let whatever is raised inside be the end of this log."""
+    def _ending_on_error(self, *harmless: type[Exception]) -> Iterator[None]:
+        """Let whatever is raised inside be the end of this log, unless it is `harmless`."""
         try:
             yield
         except OSError as error:
             self._fail()
             raise failure(error) from error
-        except BaseException:
-            self._fail()
+        except BaseException as error:
+            if not isinstance(error, harmless) or isinstance(error, LogFailedError):
+                self._fail()
             raise
 
     def _fail(self) -> None:
@@ -361,30 +392,8 @@ class Log(Generic[R]):
         self._publish()
 
     def _end(self) -> None:
+        self._keeper.abandon()
         self._live.abandon()
         self._place.files.close(self._lock)
         self._closed = True
         self._publish()
-
-
-def take_lock(files: Files, directory: Path) -> int:
-    """Hold the log in `directory` alone until the handle is closed.
-
-    Raises:
-        LogInUseError: somebody else holds it.
-        LogFailedError: the disk refused.
-    """
-    try:
-        files.make_directory(directory)
-        return files.open(directory / LOCK_NAME, How.LOCK)
-    except BlockingIOError as error:
-        raise LogInUseError(f"another writer holds {directory}") from error
-    except OSError as error:
-        raise failure(error) from error
-
-
-def _sign_lock(files: Files, lock: int, epoch: int) -> None:
-    """Say in LOCK who holds it. For people only; the lock itself is the kernel's."""
-    text = f"node={platform.node()} pid={getpid()} epoch={epoch}\n"
-    files.resize(lock, 0)
-    write_all(files, lock, text.encode(), 0)

@@ -180,6 +180,8 @@ def _check_joints(manifest: Manifest) -> None:
     entries: list[SegmentEntry] = [*manifest.sealed]
     if manifest.live is not None:
         entries.append(manifest.live)
+    if entries and entries[0].first_lsn != manifest.retained_lsn:
+        raise _damaged(f"the log begins at {entries[0].name}, not at {manifest.retained_lsn}")
     for before, after in zip(manifest.sealed, entries[1:], strict=False):
         joined = (
             after.first_lsn == before.last_lsn + 1

@@ -20,7 +20,7 @@ from wal.format import (
     file_name,
 )
 from wal.judgement import Tail
-from wal.manifest import Manifest, SealedSegment
+from wal.manifest import Manifest, SealedSegment, SnapshotEntry
 from wal.options import LogOptions
 from wal.survey import Findings, judge
 
@@ -69,12 +69,13 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     """A log without a live segment, ready for one.
 
     `manifest` is not written yet; when it is, `retire` lists the files to let go, each with whether
-    it is evidence to be kept.
+    it is evidence to be kept. `lineage` are the snapshots that were verified, base first.
     """
 
     manifest: Manifest
     report: RecoveryReport
     retire: tuple[tuple[str, bool], ...]
+    lineage: tuple[SnapshotEntry, ...]
 
 
 def prepare_directories(files: Files, directory: Path) -> None:
@@ -119,6 +120,7 @@ def recover(files: Files, directory: Path, options: LogOptions) -> Recovered:
         ),
         report=_report(findings, epoch, sealed, quarantined),
         retire=tuple(retire),
+        lineage=findings.lineage,
     )
 
 
@@ -213,7 +215,7 @@ def _report(
         cut_bytes=tail.torn_bytes if tail else 0,
         cut_lsn=tail.lsn + 1 if tail and torn else 0,
         cut_reason=tail.reason if tail and torn else "",
-        snapshot_position=findings.good[-1].position if findings.good else None,
+        snapshot_position=findings.lineage[-1].position if findings.lineage else None,
         snapshots_refused=tuple((entry.path, fault) for entry, fault in findings.refused),
         quarantined=tuple(quarantined),
         removed=findings.remove,

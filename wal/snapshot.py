@@ -13,43 +13,66 @@ import google_crc32c
 import msgspec
 
 from wal.errors import CorruptLogError, LogFailedError
-from wal.files import Files, How, failure, sync_directory, write_all
+from wal.files import Files, How, failure, read_whole, sync_directory, write_all
 from wal.format import (
     CHAIN_BYTES,
     CRC,
     FORMAT_VERSION,
+    INCREMENT_SUFFIX,
     SNAPSHOT_BLOCK,
     SNAPSHOT_CHUNK_BYTES_MAX,
     SNAPSHOT_HEADER,
     SNAPSHOT_MAGIC,
+    SNAPSHOT_SUFFIX,
     TEMPORARY,
+    SnapshotKind,
+    file_name,
 )
 from wal.manifest import SnapshotEntry
 
 _HEADER_BYTES = SNAPSHOT_HEADER.size + CRC.size
 _READ_BYTES = 1 << 20
+_SYNC_EVERY_BYTES = 4 << 20  # a longer queue of dirty pages would make the live sync wait for it
 
 
 class SnapshotPlace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where in the log a snapshot stands."""
+    """Where in the log a snapshot stands, and what it is.
+
+    `base_lsn` is the place of the snapshot that an increment builds on; 0 for a base.
+    """
 
     shard_id: int
     epoch: int
     lsn: int
     position: int
     chain: bytes
+    kind: SnapshotKind = SnapshotKind.BASE
+    base_lsn: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of its file. A base and an increment may stand at one place."""
+        suffix = INCREMENT_SUFFIX if self.kind == SnapshotKind.INCREMENT else SNAPSHOT_SUFFIX
+        return file_name(self.lsn, self.epoch, suffix)
 
 
 def write_snapshot(
-    files: Files, directory: Path, name: str, place: SnapshotPlace, chunks: Iterable[bytes]
+    files: Files, directory: Path, place: SnapshotPlace, chunks: Iterable[bytes]
 ) -> SnapshotEntry:
-    """Write, read back and name a snapshot. The MANIFEST is the caller's to write.
+    """Write and sync a snapshot under a temporary name; `name_snapshot` gives it its own.
+
+    Args:
+        files: The disk.
+        directory: Where snapshots lie.
+        place: Where in the log it stands.
+        chunks: 1 byte to 1 MiB each.
 
     Raises:
         ValueError: a chunk is empty or above 1 MiB; nothing is left behind.
-        LogFailedError: the disk gave back other bytes than it was given.
     """
-    temporary = directory / (name + TEMPORARY)
+    temporary = directory / (place.name + TEMPORARY)
+    if temporary.name in files.scan(directory):
+        files.unlink(temporary)  # of a process that was stopped
     handle = files.open(temporary, How.CREATE)
     written = False
     try:
@@ -60,12 +83,47 @@ def write_snapshot(
         files.close(handle)
         if not written:
             files.unlink(temporary)
-    if _digest(files, temporary) != (size, digest):
-        raise LogFailedError(f"{name}: the disk gave back other bytes than it was given")
-    files.rename(temporary, directory / name)
-    sync_directory(files, directory)
     return SnapshotEntry(
-        name=name, lsn=place.lsn, position=place.position, size=size, sha256=digest
+        name=place.name,
+        lsn=place.lsn,
+        position=place.position,
+        size=size,
+        sha256=digest,
+        kind=place.kind,
+        base_lsn=place.base_lsn,
+    )
+
+
+def name_snapshot(files: Files, directory: Path, entry: SnapshotEntry) -> None:
+    """Read a snapshot back from the disk and give it its name. The MANIFEST is the caller's.
+
+    Raises:
+        LogFailedError: the disk gave back other bytes than it was given.
+    """
+    temporary = directory / (entry.name + TEMPORARY)
+    if _digest(files, temporary) != (entry.size, entry.sha256):
+        raise LogFailedError(f"{entry.name}: the disk gave back other bytes than it was given")
+    files.rename(temporary, directory / entry.name)
+    sync_directory(files, directory)
+
+
+def place_of(files: Files, root: Path, entry: SnapshotEntry, shard_id: int) -> SnapshotPlace:
+    """Return where a snapshot stands, by its own header.
+
+    Raises:
+        CorruptLogError: the header is damaged, or another than the MANIFEST says.
+    """
+    header = read_whole(files, root / entry.path, How.READ, _HEADER_BYTES)[:_HEADER_BYTES]
+    _check_header(header, entry, shard_id)
+    *_, epoch, _, lsn, position, base_lsn, chain, _, _ = SNAPSHOT_HEADER.unpack_from(header)
+    return SnapshotPlace(
+        shard_id=shard_id,
+        epoch=epoch,
+        lsn=lsn,
+        position=position,
+        chain=chain,
+        kind=SnapshotKind(entry.kind),
+        base_lsn=base_lsn,
     )
 
 
@@ -127,15 +185,18 @@ def _write(
     files: Files, handle: int, place: SnapshotPlace, chunks: Iterable[bytes]
 ) -> tuple[int, bytes]:
     fixed = SNAPSHOT_HEADER.pack(
-        SNAPSHOT_MAGIC, FORMAT_VERSION, 0, place.shard_id, place.epoch, 0, place.lsn,
-        place.position, 0, place.chain, 0, bytes(CHAIN_BYTES),
+        SNAPSHOT_MAGIC, FORMAT_VERSION, place.kind, place.shard_id, place.epoch, 0, place.lsn,
+        place.position, place.base_lsn, place.chain, 0, bytes(CHAIN_BYTES),
     )  # fmt: skip
     digest = sha256()
-    offset = 0
+    offset = synced = 0
     for part in _parts(fixed + CRC.pack(google_crc32c.value(fixed)), chunks):
         digest.update(part)
         write_all(files, handle, part, offset)
         offset += len(part)
+        if offset - synced >= _SYNC_EVERY_BYTES:
+            files.sync(handle, data_only=True)
+            synced = offset
     write_all(files, handle, digest.digest(), offset)
     whole = digest.copy()
     whole.update(digest.digest())

@@ -15,6 +15,8 @@ class LogStatistics(msgspec.Struct, frozen=True, kw_only=True):
         raw_bytes: of payloads before compression.
         rotations: segments sealed and followed by another.
         snapshots: written and verified.
+        snapshot_bytes: in them.
+        segments_cut: removed because snapshots stand for them.
         sync_ns: all syncs of frames together.
         sync_ns_last: the newest of them.
         sync_ns_max: the slowest of them.
@@ -31,6 +33,8 @@ class LogStatistics(msgspec.Struct, frozen=True, kw_only=True):
     raw_bytes: int = 0
     rotations: int = 0
     snapshots: int = 0
+    snapshot_bytes: int = 0
+    segments_cut: int = 0
     sync_ns: int = 0
     sync_ns_last: int = 0
     sync_ns_max: int = 0
@@ -45,6 +49,7 @@ class Counters:
     def __init__(self) -> None:
         self.frames = self.records = self.watermarks = self.bytes = self.raw_bytes = 0
         self.rotations = self.snapshots = self.clock_steps_back = 0
+        self.snapshot_bytes = self.segments_cut = 0
         self.sync_ns = self.sync_ns_last = self.sync_ns_max = 0
 
     def add_frame(self, size: int, raw_size: int, records: int, sync_ns: int) -> None:

@@ -21,6 +21,7 @@ from wal.format import (
 )
 from wal.frame import BadFrame
 from wal.judgement import Tail, judge_live, run_to_the_end
+from wal.lineage import Lineage, newest_lineage
 from wal.manifest import Manifest, SealedSegment, SnapshotEntry, read_manifest
 from wal.options import LogOptions
 from wal.pack import other_form
@@ -37,6 +38,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Manifest
     tail: Tail | None
     good: tuple[SnapshotEntry, ...]
+    lineage: tuple[SnapshotEntry, ...]
     refused: tuple[tuple[SnapshotEntry, str], ...]
     remove: tuple[str, ...]
     quarantine: tuple[str, ...]
@@ -64,12 +66,12 @@ def judge(files: Files, directory: Path, options: LogOptions) -> Findings:
     if manifest.shard_id != options.shard_id:
         reason = f"the log of shard {manifest.shard_id}, opened as {options.shard_id}"
         raise CorruptLogError(MANIFEST_NAME, 0, reason)
-    good, refused = _judge_snapshots(files, directory, manifest)
-    _judge_sealed(files, directory, manifest, good[-1].lsn if good else 0)
+    lineage, refused = _judge_snapshots(files, directory, manifest)
+    _judge_sealed(files, directory, manifest, lineage[-1].lsn if lineage else 0)
     tail = judge_live(files, directory, manifest, options.codec_id)
     findings = Findings(
-        fresh=fresh, manifest=manifest, tail=tail, good=good, refused=refused, remove=(),
-        quarantine=(),
+        fresh=fresh, manifest=manifest, tail=tail, lineage=lineage, refused=refused, remove=(),
+        quarantine=(), good=_without(manifest.snapshots, refused),
     )  # fmt: skip
     for entry in manifest.snapshots:
         if entry.lsn > findings.end_lsn:
@@ -79,18 +81,22 @@ def judge(files: Files, directory: Path, options: LogOptions) -> Findings:
     return msgspec.structs.replace(findings, remove=remove, quarantine=quarantine)
 
 
-def _judge_snapshots(
-    files: Files, directory: Path, manifest: Manifest
-) -> tuple[tuple[SnapshotEntry, ...], tuple[tuple[SnapshotEntry, str], ...]]:
-    """Verify from the newest on until one is good; the older ones are not needed now."""
-    refused: list[tuple[SnapshotEntry, str]] = []
-    left = list(manifest.snapshots)
-    while left and (fault := verify_snapshot(files, directory, left[-1])):
-        refused.append((left.pop(), fault))
-    if manifest.retained_lsn > 1 + (left[-1].lsn if left else 0):
+def _judge_snapshots(files: Files, directory: Path, manifest: Manifest) -> Lineage:
+    """Verify from the newest on until one is good, with all it builds on; no others are needed."""
+    found = newest_lineage(
+        manifest.snapshots, lambda entry: verify_snapshot(files, directory, entry)
+    )
+    if manifest.retained_lsn > 1 + (found.entries[-1].lsn if found.entries else 0):
         reason = f"no snapshot verifies and the log begins at frame {manifest.retained_lsn}"
         raise CorruptLogError(MANIFEST_NAME, 0, reason)
-    return tuple(left), tuple(refused)
+    return found
+
+
+def _without(
+    snapshots: tuple[SnapshotEntry, ...], refused: tuple[tuple[SnapshotEntry, str], ...]
+) -> tuple[SnapshotEntry, ...]:
+    names = {entry.name for entry, _ in refused}
+    return tuple(entry for entry in snapshots if entry.name not in names)
 
 
 def _judge_sealed(files: Files, directory: Path, manifest: Manifest, snapshot_lsn: int) -> None:
@@ -129,7 +135,7 @@ def _judge_strangers(
     if manifest.live is not None:
         named.add(manifest.live.name)
     remove = [name for name in files.scan(directory) if name == MANIFEST_NAME + TEMPORARY]
-    quarantine = []
+    quarantine: list[str] = []
     for part in (SEGMENTS, SNAPSHOTS):
         for name in sorted(files.scan(directory / part)):
             if name in named:
@@ -143,7 +149,8 @@ def _judge_strangers(
                 remove.append(path)
             else:
                 _refuse_if_newer(files, directory, path, findings)
-                quarantine.append(path)
+                derived = part == SNAPSHOTS or _was_cut(files, directory, path, manifest)
+                (remove if derived else quarantine).append(path)
     return tuple(remove), tuple(quarantine)
 
 
@@ -158,6 +165,11 @@ def _is_unfinished(files: Files, path: Path) -> bool:
         return is_blank(source)
     finally:
         source.close()
+
+
+def _was_cut(files: Files, directory: Path, path: str, manifest: Manifest) -> bool:
+    """Say whether a stray segment lies below the first frame that is kept."""
+    return manifest.retained_lsn > 1 and _last_lsn(files, directory / path) < manifest.retained_lsn
 
 
 def _refuse_if_newer(files: Files, directory: Path, path: str, findings: Findings) -> None:

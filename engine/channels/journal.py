@@ -25,6 +25,7 @@ from wal import (
     VerifyReport,
     verify,
 )
+from wal.lookup import first_positions, position_at
 from wal.pack import Packed, pack
 
 SLOW_US: Final = 20_000
@@ -98,10 +99,9 @@ class ShardJournal:
         """Keep the state as of the last commit."""
         self._log.snapshot(self._log.last, chunks)
 
-    def newest_checkpoint(self) -> tuple[Position, Iterator[bytes]] | None:
-        """Return the newest checkpoint that verifies, with the position it stands for."""
-        found = self._log.latest_snapshot()
-        return None if found is None else (Position(found[0]), found[1])
+    def newest_checkpoint(self) -> list[tuple[Position, Iterator[bytes]]]:
+        """Return the newest checkpoint that verifies: a base and its increments, with positions."""
+        return [(Position(position), chunks) for position, chunks in self._log.checkpoint()]
 
     def read_batches(self, start: int) -> Iterator[tuple[Position, list[AnyEvent]]]:
         """Yield events from position `start` on, frame by frame, each with its first position."""
@@ -172,6 +172,20 @@ def pack_segment(
     return pack(files, directory, name, EventCodec, keep_going)
 
 
+def newest_before(directory: Path, at: int) -> Position:
+    """Return the newest event of the frames that were written by `at` (ns since 1970).
+
+    Raises:
+        CorruptLogError: the log is damaged where it was looked at.
+    """
+    return Position(position_at(directory, at))
+
+
+def segment_starts(directory: Path) -> list[Position]:
+    """Return the position of the first event of each segment of a shard's log, oldest first."""
+    return [Position(first) for first in first_positions(directory)]
+
+
 def verify_directory(
     directory: Path, progress: Callable[[int, int], None] | None = None
 ) -> VerifyReport:
@@ -190,7 +204,9 @@ __all__ = [
     "ShardJournal",
     "VerifyReport",
     "committed_checkpoint",
+    "newest_before",
     "pack_segment",
     "read_committed",
+    "segment_starts",
     "verify_directory",
 ]

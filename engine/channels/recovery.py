@@ -119,10 +119,9 @@ def recover(journal: ShardJournal, limits: RetryLimits, *, from_genesis: bool = 
     Raises:
         RecoveryBroken: an event does not fit the state before it, or a checkpoint its own head.
     """
-    found = None if from_genesis else journal.newest_checkpoint()
     recovered = Recovered({}, TimeNs(0), 0, 0)
-    if found is not None:
-        recovered = _from_checkpoint(*found)
+    for position, chunks in [] if from_genesis else journal.newest_checkpoint():
+        recovered = _from_checkpoint(position, chunks)
     for first, events in journal.read_batches(recovered.checkpoint_position + 1):
         replay_into(recovered, first, events, limits)
     return recovered

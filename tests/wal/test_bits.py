@@ -148,8 +148,7 @@ def test_a_flipped_bit_in_a_snapshot_makes_an_older_one_serve(
         flip(path, bit)
         with Log.open(directory, OPTIONS, files=QUICK) as log:
             assert [name for name, _ in log.recovery.snapshots_refused] == [f"snap/{path.name}"]
-            found = log.latest_snapshot()
-            assert found is not None
+            (found,) = log.checkpoint()
             assert b"".join(found[1]) == b"first state" * 20 + b"of two blocks"
             assert len(list(log.read())) == log.last
         assert (directory / "quarantine" / path.name).exists()

@@ -52,6 +52,5 @@ def test_a_log_of_the_past_is_read(tmp_path: Path) -> None:
             b"opened", b"funded", b"", b"claim" * 100, b"claim of the second epoch",
             bytes(range(256)),
         ]  # fmt: skip
-        found = log.latest_snapshot()
-        assert found is not None
+        (found,) = log.checkpoint()
         assert (found[0], list(found[1])) == (5, [b"the state", b"of everything"])

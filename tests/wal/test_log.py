@@ -278,7 +278,7 @@ def test_after_a_failed_commit_the_log_answers_nothing_and_touches_nothing(
     with pytest.raises(LogFailedError, match="refused"):
         log.commit()
     calls = len(files.taken)
-    for use in (log.commit, log.idle, log.latest_snapshot, lambda: log.append([b""])):
+    for use in (log.commit, log.idle, log.checkpoint, lambda: log.append([b""])):
         with pytest.raises(LogFailedError):
             use()
     with pytest.raises(LogFailedError):

@@ -55,8 +55,7 @@ def test_what_a_killed_process_acknowledged_is_there(tmp_path: Path) -> None:
             found = [data for _, data in log.read()]
             assert acknowledged <= len(found) <= acknowledged + 8
             assert found == [record(position) for position in range(1, len(found) + 1)]
-            snapshot = log.latest_snapshot()
-            if snapshot is not None:
+            for snapshot in log.checkpoint():
                 assert b"".join(snapshot[1]) == b"%d" % snapshot[0]
             acknowledged = len(found)
         assert verify(tmp_path).ok

@@ -271,8 +271,7 @@ class Run:
         assert found == [record(position, 500) for position in range(1, len(found) + 1)]
         assert self.acknowledged <= len(found) <= self.acknowledged + 3
         self.acknowledged = len(found)
-        snapshot = log.latest_snapshot()
-        if snapshot is not None:
+        for snapshot in log.checkpoint():
             assert b"".join(snapshot[1]) == b"%d" % snapshot[0]
 
     def check(self, directory: Path) -> None:

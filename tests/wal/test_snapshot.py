@@ -28,13 +28,12 @@ def snapshot_names(directory: Path) -> list[str]:
 def test_chunks_come_back_as_they_were_cut(tmp_path: Path) -> None:
     chunks = [b"a", bytes(SNAPSHOT_CHUNK_BYTES_MAX), b"\0" * 77]
     with Log.open(tmp_path, SMALL) as log:
-        assert log.latest_snapshot() is None
+        assert log.checkpoint() == []
         fill(log, frames=1)
         log.snapshot(Position(3), iter(chunks))
     with Log.open(tmp_path, SMALL) as log:
         assert log.recovery.snapshot_position == 3
-        found = log.latest_snapshot()
-        assert found is not None
+        (found,) = log.checkpoint()
         assert (found[0], list(found[1])) == (3, chunks)
         assert list(log.read(Position(4))) == []
 
@@ -43,8 +42,7 @@ def test_a_snapshot_of_nothing_is_one(tmp_path: Path) -> None:
     with Log.open(tmp_path, SMALL) as log:
         log.snapshot(Position(0), [])
         log.snapshot(Position(0), [b"genesis"])
-        found = log.latest_snapshot()
-        assert found is not None
+        (found,) = log.checkpoint()
         assert (found[0], list(found[1])) == (0, [b"genesis"])
     assert verify(tmp_path).ok
 
@@ -65,8 +63,7 @@ def test_two_snapshots_of_one_place_never_share_a_name(tmp_path: Path) -> None:
         log.snapshot(Position(3), [b"one"])
         log.snapshot(Position(3), [b"other"])
         assert len(snapshot_names(tmp_path)) == 2
-        found = log.latest_snapshot()
-        assert found is not None
+        (found,) = log.checkpoint()
         assert list(found[1]) == [b"other"]
 
 
@@ -125,8 +122,7 @@ def test_an_older_snapshot_serves_when_the_newest_does_not(tmp_path: Path, damag
         else:
             ends = {"empty": b"", "short": newer.read_bytes()[:-1], "long": bytes(999)}
             newer.write_bytes(ends[damage])
-        found = log.latest_snapshot()
-        assert found is not None
+        (found,) = log.checkpoint()
         assert list(found[1]) == [b"older"]
     assert [found.segment for found in verify(tmp_path).damages] == [f"snap/{newer.name}"]
     with Log.open(tmp_path, SMALL) as log:
@@ -141,7 +137,7 @@ def test_without_any_snapshot_that_verifies_the_whole_log_is_checked(tmp_path: P
         log.snapshot(log.last, [b"state"])
     (tmp_path / "snap" / snapshot_names(tmp_path)[0]).write_bytes(b"")
     with Log.open(tmp_path, SMALL) as log:
-        assert log.latest_snapshot() is None
+        assert log.checkpoint() == []
         assert [data for _, data in log.read()] == written
 
 
@@ -155,7 +151,7 @@ def test_a_snapshot_of_another_shard_is_refused(tmp_path: Path) -> None:
     foreign = (tmp_path / "1" / "snap" / name).read_bytes()
     (tmp_path / "0" / "snap" / name).write_bytes(foreign)
     with Log.open(tmp_path / "0", SMALL) as log:
-        assert log.latest_snapshot() is None
+        assert log.checkpoint() == []
 
 
 def test_a_snapshot_newer_than_the_log_is_corruption(tmp_path: Path) -> None:
