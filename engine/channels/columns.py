@@ -115,7 +115,7 @@ class ColumnCodec:
         frame = self._decode(payload)
         if frame.version != COLUMNS_VERSION or frame.first != first:
             raise ValueError(f"columns of version {frame.version} at {frame.first}")
-        if any(channel_id in self._numbers for channel_id in frame.ids):
+        if len(frame.ids) != len(set(frame.ids) - self._numbers.keys()):
             raise ValueError("a channel is numbered twice")
         self._number(frame.ids)
         rows = _rows(frame, count - len(frame.others))

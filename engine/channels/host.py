@@ -18,14 +18,18 @@ from engine.channels.journal import LogInUseError, LogOptions, ShardJournal
 from engine.channels.machine import THIS_MACHINE, Machine
 from engine.channels.messages import (
     Hello,
+    Pulse,
     ShardStatistics,
     decode_commands,
     decode_ids,
     encode,
 )
 from engine.channels.options import ShardOptions
+from engine.channels.packing import Packer
 from engine.channels.recovery import recover
 from engine.channels.shard import Shard
+from engine.channels.space import SpaceWatch
+from engine.core.rejections import RejectCode, Rejected
 from engine.monitor.logs import logs_to_stderr
 from engine.validation.options import RiskOptions, ValidationOptions
 from engine.validation.pipeline import Pipeline
@@ -87,6 +91,9 @@ class ShardHost:
             machine.clock,
             recovered,
         )
+        self._space = SpaceWatch(directory, settings.shard, machine.room, machine.monotonic)
+        self._look_at_space()
+        self._packer = Packer(self._journal, directory, settings.shard.pack_after_s, machine)
         self._recovered_events = recovered.events
         self._recovery_ms = int((time.perf_counter() - started) * 1_000)
         self._turn = threading.Lock()
@@ -132,6 +139,10 @@ class ShardHost:
         """Return a list of `ChannelView` above an id, in order."""
         return self._step(lambda: self._shard.page(after, limit, state))
 
+    def pulse(self) -> bytes:
+        """Return `Pulse`; how long that takes says whether the shard is free to answer."""
+        return self._step(self._pulse)
+
     def statistics(self) -> bytes:
         """Return `ShardStatistics`."""
         return self._step(self._statistics)
@@ -153,12 +164,15 @@ class ShardHost:
             return answer
 
     def _tick(self) -> None:
+        self._look_at_space()  # a disk that hangs keeps the ticker, and no step
+        self._packer.look()
         with self._turn:
             if self._closed:
                 return
             try:
                 self._shard.tick()
                 self._checkpoint_when_due()  # between steps, so that no answer waits for it
+                self._packer.adopt()
             except BaseException as error:  # as in a step
                 self._on_failure(error)
 
@@ -167,8 +181,22 @@ class ShardHost:
             self._shard.checkpoint()
             self._checkpoints += 1
 
+    def _look_at_space(self) -> None:
+        space, short = self._space, self._space.look()
+        self._shard.no_room = (
+            Rejected(RejectCode.STORAGE_FULL, space.limit_bytes, space.free_bytes)
+            if short
+            else None
+        )
+
+    def _pulse(self) -> Pulse:
+        space = self._space
+        slowest_us = self._journal.times.slowest_us()
+        return Pulse(space.free_bytes, space.limit_bytes, space.is_short, slowest_us)
+
     def _close(self) -> None:
         self._closed = True
+        self._packer.close()
         self._shard.close()
 
     def _statistics(self) -> ShardStatistics:
