@@ -13,7 +13,7 @@ from wal.errors import (
 )
 from wal.files import Files, How, OsFiles
 from wal.format import RAW_BYTES_MAX, RECORDS_PER_FRAME_MAX, SNAPSHOT_CHUNK_BYTES_MAX
-from wal.inspection import InspectReport, inspect
+from wal.inspection import InspectReport, first_positions, inspect
 from wal.log import Log
 from wal.options import LogOptions
 from wal.reader import LogReader
@@ -46,6 +46,7 @@ __all__ = [
     "RecoveryReport",
     "VerifyReport",
     "WalError",
+    "first_positions",
     "inspect",
     "verify",
 ]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from wal.codec import Position
 from wal.errors import WalError
 from wal.files import Files, OsFiles
 from wal.format import QUARANTINE, SEGMENTS
@@ -62,13 +63,8 @@ def inspect(directory: Path, files: Files | None = None) -> InspectReport:
     """
     files = files or OsFiles()
     directory = Path(directory)
-    try:
-        manifest = read_manifest(files, directory)
-    except FileNotFoundError as error:
-        raise WalError(f"no log in {directory}") from error
-    entries: list[SegmentEntry] = [*manifest.sealed]
-    if manifest.live is not None:
-        entries.append(manifest.live)
+    manifest = _manifest(files, directory)
+    entries = _entries(manifest)
     sizes = files.scan(directory / SEGMENTS)
     segments = tuple(_segment(files, directory, manifest, entry, sizes) for entry in entries)
     return InspectReport(
@@ -85,6 +81,29 @@ def inspect(directory: Path, files: Files | None = None) -> InspectReport:
         ),
         quarantine=tuple(sorted(files.scan(directory / QUARANTINE))),
     )
+
+
+def first_positions(directory: Path, files: Files | None = None) -> list[Position]:
+    """Return the position of the first record of each segment, oldest first.
+
+    Raises:
+        WalError: there is no log.
+        CorruptLogError: the MANIFEST is damaged.
+    """
+    entries = _entries(_manifest(files or OsFiles(), Path(directory)))
+    return [Position(entry.first_position) for entry in entries]
+
+
+def _manifest(files: Files, directory: Path) -> Manifest:
+    try:
+        return read_manifest(files, directory)
+    except FileNotFoundError as error:
+        raise WalError(f"no log in {directory}") from error
+
+
+def _entries(manifest: Manifest) -> list[SegmentEntry]:
+    live = () if manifest.live is None else (manifest.live,)
+    return [*manifest.sealed, *live]
 
 
 def _segment(

@@ -23,9 +23,10 @@ from wal import (
     LogReader,
     OsFiles,
     VerifyReport,
+    first_positions,
     verify,
 )
-from wal.lookup import first_positions, position_at
+from wal.manifest import SealedSegment
 from wal.pack import Packed, pack
 
 SLOW_US: Final = 20_000
@@ -108,9 +109,14 @@ class ShardJournal:
         for first, events in self._log.read_batches(start):  # type: ignore[arg-type]
             yield Position(first), events
 
+    @property
+    def sealed(self) -> tuple[SealedSegment, ...]:
+        """The segments that never change again, oldest first."""
+        return self._log.sealed
+
     def oldest_unpacked(self, before_ns: int, leave: Container[str]) -> str | None:
         """Return the oldest segment sealed before a time that is not packed, but for `leave`."""
-        for entry in self._log.sealed:
+        for entry in self.sealed:
             if not entry.packed and entry.name not in leave:
                 return entry.name if entry.wall_ns < before_ns else None
         return None
@@ -172,15 +178,6 @@ def pack_segment(
     return pack(files, directory, name, EventCodec, keep_going)
 
 
-def newest_before(directory: Path, at: int) -> Position:
-    """Return the newest event of the frames that were written by `at` (ns since 1970).
-
-    Raises:
-        CorruptLogError: the log is damaged where it was looked at.
-    """
-    return Position(position_at(directory, at))
-
-
 def segment_starts(directory: Path) -> list[Position]:
     """Return the position of the first event of each segment of a shard's log, oldest first."""
     return [Position(first) for first in first_positions(directory)]
@@ -204,7 +201,6 @@ __all__ = [
     "ShardJournal",
     "VerifyReport",
     "committed_checkpoint",
-    "newest_before",
     "pack_segment",
     "read_committed",
     "segment_starts",

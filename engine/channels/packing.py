@@ -9,18 +9,27 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import structlog
 
-from engine.channels.journal import OS_FILES, Files, Packed, ShardJournal, pack_segment
+from engine.channels.journal import (
+    OS_FILES,
+    Files,
+    LogOptions,
+    Packed,
+    ShardJournal,
+    pack_segment,
+)
 from engine.channels.machine import Machine
 from engine.core.types import NS_PER_S
 
 NICE: Final = 19
 LOOK_EVERY_S: Final = 1.0
+SMALL_BYTES: Final = 65_536
 
 log = structlog.get_logger()
 
@@ -124,6 +133,50 @@ class Packer:
             )
         except OSError as error:
             self._made = Packing(error=repr(error))
+
+
+class PackReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the sealed segments of a log; bytes are of all of them."""
+
+    packed: int
+    bytes_before: int
+    bytes_after: int
+    errors: tuple[str, ...]
+
+
+def pack_directory(
+    directory: Path, number: int, progress: Callable[[int, int], None]
+) -> PackReport:
+    """Pack every sealed segment of shard `number`, whose engine does not run.
+
+    `progress` is told the bytes gone through and those in all.
+
+    Raises:
+        LogInUseError: it does run.
+        CorruptLogError: the log cannot be opened.
+        LogFailedError: the disk refused.
+    """
+    options = LogOptions(shard_id=number, segment_bytes=SMALL_BYTES, spare_in_background=False)
+    with closing(ShardJournal(directory, options)) as journal:
+        before = journal.sealed
+        errors = []
+        done, total = 0, sum(entry.size for entry in before)
+        for entry in before:
+            if not entry.packed:
+                made = packing_of(directory, entry.name)
+                if made.packed is not None:
+                    journal.adopt(made.packed)
+                elif made.error:
+                    errors.append(f"{entry.name}: {made.error}")
+            done += entry.size
+            progress(done, total)
+        after = journal.sealed
+    return PackReport(
+        packed=sum(entry.packed for entry in after) - sum(entry.packed for entry in before),
+        bytes_before=total,
+        bytes_after=sum(entry.size for entry in after),
+        errors=tuple(errors),
+    )
 
 
 def _result_of(process: subprocess.Popen[bytes]) -> Packing:

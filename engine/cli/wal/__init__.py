@@ -16,6 +16,10 @@ COMMANDS: Final = Commands(
             "engine.cli.wal.looking:verify",
             "Judge every byte; exit code 6 on corruption, saying where.",
         ),
+        "pack": (
+            "engine.cli.wal.pack:pack",
+            "Write the closed segments of a stopped engine anew, in fewer bytes.",
+        ),
         "replay": (
             "engine.cli.wal.replay:replay",
             "Show the channels as they were at a position or a time.",

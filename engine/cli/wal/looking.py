@@ -10,7 +10,7 @@ from engine.cli.output import Output, json_option, progress
 from engine.cli.wal.shards import directory_argument, judged, shards_of
 
 SEGMENT_COLUMNS: Final = (
-    *("shard", "name", "epoch", "sealed", "first_position", "last_position"),
+    *("shard", "name", "epoch", "sealed", "packed", "first_position", "last_position"),
     *("frames", "records", "bytes"),
 )
 VERIFY_COLUMNS: Final = (
