@@ -14,6 +14,10 @@ from bench import baseline as baseline_bench
 from bench import claims as claims_bench
 from bench import memory as memory_bench
 from bench import recovery as recovery_bench
+from bench import wal as wal_bench
+from bench.stores import STORES
+from engine.cli.failures import ExitCode, Failure
+from engine.cli.output import progress
 
 FULL_CLAIMS_S = 60.0
 FULL_CHANNELS = 100_000
@@ -97,12 +101,41 @@ def recovery(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any
     _show(asyncio.run(recovery_bench.run(config, datadir)), as_json=as_json)
 
 
+@bench.command()
+@click.option("--channels", type=click.IntRange(1, 1_000_000), default=1_000)
+@click.option("--rounds", type=click.IntRange(1, 1_000), help="3 of 30 ms, or 31 of 150 in full.")
+@click.option(
+    "--without",
+    type=click.Choice([name for name in STORES if name != wal_bench.LOG]),
+    multiple=True,
+    help="Leave a store out.",
+)
+@_common
+def wal(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any) -> None:
+    """Appends a second by batch size, beside SQLite, LMDB and a bare append."""
+    rounds = settings.pop("rounds") or (31 if full else 3)
+    config = wal_bench.WalConfig(rounds=rounds, slice_s=0.15 if full else 0.03, **settings)
+    try:
+        with progress("slices") as told:
+            line = wal_bench.run(config, datadir, told)
+    except ModuleNotFoundError as error:
+        raise Failure(ExitCode.FAILED, str(error)) from error
+    _show(line, as_json=as_json)
+
+
 def _show(line: dict[str, Any], *, as_json: bool) -> None:
     console = Console()
     if as_json or not console.is_terminal:
         click.echo(json.dumps(line))
         return
+    rows = {name: value for name, value in line.items() if name.endswith("rows")}
     table = Table(title=f"bench {line['name']}", show_header=False)
     for name, value in line.items():
-        table.add_row(name, str(value))
+        if name not in rows:
+            table.add_row(name, str(value))
     console.print(table)
+    for name, told in rows.items():
+        table = Table(*told[0], title=f"{line['name']}: {name.replace('_', ' ')}")
+        for row in told:
+            table.add_row(*("" if value is None else str(value) for value in row.values()))
+        console.print(table)

@@ -11,6 +11,8 @@ import pytest
 from bench.baseline import BaselineConfig
 from bench.baseline import run as run_baseline
 from bench.signing import make_payer, plans, read_frames, sign, write_frames
+from bench.stores import STORES
+from bench.wal import BATCHES, Claims
 from engine.core.claim import signing_message
 from engine.verify.schemes import verify
 
@@ -55,6 +57,34 @@ def test_the_baseline_accepts_every_good_claim():
 
     assert set(line) >= HEAD | {"accepted_per_s"}
     assert line["accepted"] == 60
+
+
+def test_the_claims_of_the_comparison_continue_their_channels_and_are_signed_once():
+    claims = Claims(channels=3)
+    made = [event for size in (2, 5) for event in claims.batch(size)]
+
+    assert [event.sequence for event in made] == [1, 1, 1, 2, 2, 2, 3]
+    assert len({event.channel_id for event in made}) == 3
+    assert len({event.signature for event in made}) == len(made)
+    assert {len(event.signature) for event in made} == {64}
+
+
+@pytest.mark.slow
+def test_the_log_benchmark_has_a_row_for_each_store_and_batch_size():
+    line = line_of("wal", "--rounds", "1", "--channels", "100")
+
+    assert set(line) >= HEAD | {"rows"}
+    rows = {(row["store"], row["batch"]): row for row in line["rows"]}
+    assert set(rows) == {(name, size) for name in STORES for size in BATCHES}
+    assert all(row["appends_per_s"] > 0 and row["ratio_to_append"] > 0 for row in rows.values())
+    assert all(rows["paychan", size]["bytes_per_claim"] <= 90 for size in BATCHES if size >= 8)
+    assert rows["append", 8]["ratio_to_append"] == 1
+
+
+def test_a_rival_that_is_not_installed_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    with pytest.raises(ModuleNotFoundError, match="--without lmdb"):
+        STORES["lmdb"](tmp_path / "lmdb")
 
 
 @pytest.mark.slow

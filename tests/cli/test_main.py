@@ -19,7 +19,7 @@ API = """
     channel.settle channel.dispute channel.resolve
     claim.submit claim.best claim.history claim.sign claim.verify
     config.check config.show wal.inspect wal.verify wal.replay
-    bench.claims bench.baseline bench.recovery bench.memory completion
+    bench.claims bench.baseline bench.recovery bench.memory bench.wal completion
 """
 
 
