@@ -6,21 +6,46 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from tests.faults import scorecard
-from tests.faults.scorecard import OURS, Budget, CannotRun, Row
+from tests.faults import pages, scorecard
+from tests.faults.scorecard import Budget, CannotRun, Row
+
+LINE = 160
+"""How wide the card may be where no terminal says it."""
 
 
 def main() -> int:
-    """Return 0 when every row of ours is good, 1 when one is not, 2 when one could not run."""
+    """Return 0 when we kept every promise, 1 when not, 2 when a campaign could not run."""
     chosen = arguments()
     budget = Budget(full=chosen.full, share=chosen.share, number=chosen.number)
+    names = chosen.names or ([] if chosen.read else list(scorecard.CAMPAIGNS))
+    rows, unable = run_all(names, budget)
+    try:
+        card = scorecard.make_card(
+            rows, budget, " ".join(["python -m tests.faults", *sys.argv[1:]])
+        )
+        card = scorecard.merged([scorecard.read(path) for path in chosen.read], card)
+    except CannotRun as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    width = None if sys.stdout.isatty() else LINE
+    pages.show(Console(markup=False, highlight=False, width=width), card.rows)
+    for path in chosen.write:
+        pages.write(path, card)
+    for sentence in unable:
+        sys.stderr.write(sentence + "\n")
+    if any(row.breaks_promise for row in card.rows):
+        return 1
+    return 2 if unable else 0
+
+
+def run_all(names: list[str], budget: Budget) -> tuple[list[Row], list[str]]:
+    """Return the rows of the campaigns, and a sentence for each that could not run."""
     rows: list[Row] = []
     unable: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-        for name in chosen.names or scorecard.CAMPAIGNS:
+        for name in names:
             bar = bars.add_task(name, total=None)
 
             def progress(done: int, total: int, what: str, bar=bar, name=name) -> None:
@@ -31,16 +56,7 @@ def main() -> int:
             except CannotRun as error:
                 unable.append(f"{name} could not run: {error}")
             bars.update(bar, description=name)
-    command = "python -m tests.faults" + "".join(f" {word}" for word in sys.argv[1:])
-    card = scorecard.make_card(rows, budget, command)
-    show(card.rows)
-    for path in chosen.write:
-        scorecard.write(path, card)
-    for sentence in unable:
-        sys.stderr.write(sentence + "\n")
-    if not all(row.good for row in rows if row.system == OURS):
-        return 1
-    return 2 if unable else 0
+    return rows, unable
 
 
 def arguments() -> argparse.Namespace:
@@ -50,24 +66,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="try everything, not a spread over it")
     parser.add_argument("--share", type=float, default=0.02, help="of the cases, without --full")
     parser.add_argument("--number", type=int, default=1, help="decides what is chosen at random")
+    files = {"type": Path, "action": "append", "default": []}
     parser.add_argument(
-        "--write", type=Path, action="append", default=[], metavar="FILE.json|FILE.md"
+        "--read", metavar="FILE.json", help="rows of an earlier card of this commit", **files
+    )
+    parser.add_argument(
+        "--write",
+        metavar="FILE",
+        help="the card as JSON, as Markdown (.md), or into a page with a place for it",
+        **files,
     )
     return parser.parse_args()
-
-
-def show(rows: tuple[Row, ...]) -> None:
-    """Print the card; what went wrong stands out."""
-    table = Table(title="Fault scorecard", title_justify="left")
-    for index, column in enumerate(scorecard.COLUMNS):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*scorecard.cells(row), style="" if row.good or row.system != OURS else "red")
-    console = Console(markup=False, highlight=False)
-    console.print(table)
-    for row in rows:
-        for note in row.notes:
-            console.print(f"{row.name} ({row.system}): {note}")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         seconds: how long it took.
         command: what reproduces the row.
         system: whose storage was tried; only rows of ours decide the exit code.
+        is_promised: whether we promise to stand it; a row that is not is there to be honest.
+        recovery_ms: how long recovery took, the median and the 99th of 100; None if not measured.
         notes: anything a reader must know to read the numbers right.
     """
 
@@ -67,6 +69,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     command: str = ""
     system: str = OURS
+    is_promised: bool = True
+    recovery_ms: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -74,6 +78,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         """Whether nothing went wrong, and something was tried at all."""
         wrong = self.lost + self.undetected + self.false_alarms + self.duplicates
         return self.tried > 0 and wrong == 0
+
+    @property
+    def breaks_promise(self) -> bool:
+        """Whether something went wrong that must not."""
+        return self.system == OURS and self.is_promised and not self.good
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +124,7 @@ class Tally:
         self.system = system
         self.tried = self.checked = 0
         self.lost = self.undetected = self.false_alarms = self.duplicates = 0
+        self.is_promised = True
         self.notes: list[str] = []
         self._started = time.perf_counter()
 
@@ -136,6 +146,7 @@ class Tally:
             seconds=round(time.perf_counter() - self._started, 1),
             command=self.command,
             system=self.system,
+            is_promised=self.is_promised,
             notes=tuple(self.notes),
         )
 
@@ -182,52 +193,21 @@ def make_card(rows: Iterable[Row], budget: Budget, command: str) -> Card:
     )
 
 
-COLUMNS: Final = (
-    "fault", "tried", "checked", "lost", "undetected", "false alarms", "duplicates", "seconds",
-)  # fmt: skip
+def merged(cards: Sequence[Card], fresh: Card) -> Card:
+    """Return one card with the rows of `cards`, then the fresh ones.
+
+    Raises:
+        CannotRun: they are of different commits or machines, so that they are no one card.
+    """
+    made = {(card.commit, card.machine, card.full) for card in cards}
+    if fresh.rows:
+        made.add((fresh.commit, fresh.machine, fresh.full))
+    if len(made) > 1:
+        raise CannotRun(f"these are not of one making: {sorted(made)}")
+    rows = [row for card in (*cards, fresh) for row in card.rows]
+    return msgspec.structs.replace(cards[0] if cards else fresh, rows=tuple(rows))
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """Return a row in words, in the order of `COLUMNS`."""
-    name = row.name if row.system == OURS else f"{row.name} ({row.system})"
-    numbers = (
-        row.tried, row.acknowledged_checked, row.lost, row.undetected, row.false_alarms,
-        row.duplicates,
-    )  # fmt: skip
-    return (name, *(f"{number:,}" for number in numbers), f"{row.seconds:,.0f}")
-
-
-def markdown(card: Card) -> str:
-    """Return the card as a page would show it: ours first, then the same faults over others."""
-    ours = [row for row in card.rows if row.system == OURS]
-    others = [row for row in card.rows if row.system != OURS]
-    said = [
-        f"{card.date}, commit {card.commit}, {card.machine}, {card.cores} cores, "
-        f"`{card.command}`, number {card.number}.",
-        "",
-        *_table(ours),
-    ]
-    if others:
-        said += ["", *_table(others)]
-    notes = [f"- {row.name}: {note}" for row in card.rows for note in row.notes]
-    if notes:
-        said += ["", *notes]
-    return "\n".join(said) + "\n"
-
-
-def _table(rows: Sequence[Row]) -> list[str]:
-    head = (*COLUMNS, "command")
-    lines = [(*cells(row), f"`{row.command}`") for row in rows]
-    return [
-        "| " + " | ".join(head) + " |",
-        "| --- " + "| ---: " * (len(COLUMNS) - 1) + "| --- |",
-        *("| " + " | ".join(line) + " |" for line in lines),
-    ]
-
-
-def write(path: Path, card: Card) -> None:
-    """Write the card as JSON, or as Markdown where the name ends in `.md`."""
-    if path.suffix == ".md":
-        path.write_text(markdown(card))
-    else:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+def read(path: Path) -> Card:
+    """Read a card that was written as JSON."""
+    return msgspec.json.decode(path.read_bytes(), type=Card)

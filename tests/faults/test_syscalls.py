@@ -30,8 +30,10 @@ def test_whatever_call_fails_nothing_acknowledged_is_lost_and_nothing_goes_on():
 
 
 def test_a_line_of_strace_is_read():
-    line = '71 pwrite64(5</a/b.wal>, ""..., 352, 4096) = -1 EIO (Input/output error) (INJECTED)'
-    assert parse(line) == Call("pwrite64", ("/a/b.wal",), 5, '5</a/b.wal>, ""..., 352, 4096', True)
+    line = '71 pwrite64(5</a/b.wal>, ""..., 352, 4096) = -1 EIO (INJECTED)'
+    call = Call("pwrite64", ("/a/b.wal",), 5, '5</a/b.wal>, ""..., 352, 4096', "-1 EIO (INJECTED)")
+    assert parse(line) == call
+    assert call.injected
     assert parse('71 renameat2(1</a>, "b", 1</a>, "c", 0) = 0').name == "rename"
     assert parse("71 fdatasync(5</a/b.wal> <unfinished ...>").handle == 5
     assert parse("71 +++ killed by SIGKILL +++") is None

@@ -46,13 +46,18 @@ class Fault(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One system call: its name, all paths in it, its handle or -1, its arguments as text."""
+    """One system call: name, all paths in it, handle or -1, arguments and result as text."""
 
     name: str
     paths: tuple[str, ...]
     handle: int
     text: str
-    injected: bool
+    result: str
+
+    @property
+    def injected(self) -> bool:
+        """Whether the fault struck here."""
+        return self.result.endswith("(INJECTED)")
 
 
 def names_of(call: str) -> str:
@@ -114,5 +119,4 @@ def parse(line: str) -> Call | None:
             name = plain
     handle = _HANDLE.match(text)
     paths = tuple(one or other for one, other in _PATH.findall(text) if one or other)
-    injected = (found[4] or "").endswith("(INJECTED)")
-    return Call(name, paths, int(handle[1]) if handle else -1, text, injected)
+    return Call(name, paths, int(handle[1]) if handle else -1, text, found[4] or "")
