@@ -12,7 +12,8 @@ import structlog
 import uvloop
 
 from engine.channels.feed import Feed
-from engine.channels.host import ShardSettings
+from engine.channels.history import EVENTS_TOLD, NEWEST, ChannelThen, Until, channel_at
+from engine.channels.host import ShardSettings, shard_directory
 from engine.channels.inline import InlineRuntime
 from engine.channels.lane import Lane
 from engine.channels.lanes import DedicatedLanes, ShardedLanes
@@ -79,6 +80,22 @@ class Engine:
                     yield
                 finally:
                     await self._stop()
+
+    async def state_at(
+        self, channel_id: bytes, until: Until = NEWEST, events_max: int = EVENTS_TOLD
+    ) -> ChannelThen | None:
+        """Return a channel as it was, with the events that led there; None before it was opened.
+
+        For a debugger: reads the shard's log beside its writer, in a thread. What was answered a
+        moment ago may not be proven durable yet, and is then not seen.
+
+        Raises:
+            LookupError: no shard serves this channel.
+            BeforeTheLog, RecoveryBroken, CorruptLogError: see `channels.history.channel_at`.
+        """
+        directory = shard_directory(self._datadir, self.router.shard_of(channel_id))
+        limits = self.config.validation.retries
+        return await asyncio.to_thread(channel_at, directory, channel_id, until, limits, events_max)
 
     async def _start_shard(self, number: int) -> Lane:
         return await self._start_lane(await start_shard(self.config, self._runtime, number))

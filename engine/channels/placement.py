@@ -57,6 +57,19 @@ def load_or_create_placement(datadir: Path, options: PlacementOptions) -> Placem
     return record
 
 
+def shard_number_of(datadir: Path, channel_id: bytes) -> int | None:
+    """Return the shard of a channel; None where `datadir` has no layout, or one without slots.
+
+    Raises:
+        PlacementMismatch: what stands there is no layout.
+    """
+    path = datadir / FILE_NAME
+    if not path.exists():
+        return None
+    slots = _read(path).slots
+    return slots[slot_of(channel_id)] if slots else None
+
+
 def _read(path: Path) -> PlacementRecord:
     try:
         record = msgspec.json.decode(path.read_bytes(), type=PlacementRecord)

@@ -11,7 +11,7 @@ from engine.cli.arguments import SERVER
 from engine.cli.connection import Connection
 from engine.cli.failures import ExitCode, Failure
 from engine.cli.output import Output, json_option, progress
-from engine.cli.wal.shards import judged, shards_of
+from engine.cli.wal.shards import judged, number_of, shards_of
 
 if TYPE_CHECKING:
     from engine.channels.best_claims import Contents, Redeemable
@@ -156,10 +156,9 @@ def _of_directory(directory: Path, positions: dict[str, int]) -> Iterator["Redee
         with judged(shard), progress(shard.name) as told:
             recovered = recover_committed(shard, limits, progress=lambda done: told(done, 0))
         positions[shard.name] = recovered.position
-        number = int(shard.name.rpartition("-")[2]) if shard.name.startswith("shard-") else 0
         for actor in recovered.actors.values():
             if actor.channel.sequence:
-                yield redeemable(actor.channel, f"{number}-{actor.claim_position}")
+                yield redeemable(actor.channel, f"{number_of(shard)}-{actor.claim_position}")
 
 
 async def _of_engine(client: "Client", positions: dict[str, int]) -> list["Redeemable"]:

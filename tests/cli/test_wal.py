@@ -108,3 +108,36 @@ def test_replay_of_a_damaged_log_ends_with_the_code_of_damage(run, shard):
     seen = run("wal", "replay", shard)
     assert seen.code == 6
     assert seen.out == ""
+
+
+def test_replay_proves_that_the_checkpoints_lead_where_the_log_does(run, shard):
+    seen = run("wal", "replay", shard, "--from-genesis")
+    assert seen.code == 0
+    assert "the same as from the checkpoint at" in seen.err
+
+
+def test_replay_tells_the_events_that_led_to_a_channel(run, shard):
+    name = builders.CHANNEL_ID.hex()
+    seen = run("wal", "replay", shard, "--channel", name, "--until", "0-4", "--events", 2)
+    assert (seen.line["claimed"], seen.line["sequence"]) == ("200", 2)
+    told = [(row["position"], row["event"], row["amount"]) for row in seen.line["events"]]
+    assert told == [("0-3", "ClaimReceived", "100"), ("0-4", "ClaimReceived", "200")]
+
+
+@pytest.mark.parametrize(
+    ("until", "channels"),
+    [
+        ("@1800000000", 2),
+        ("@1799999999.999999", 0),
+        ("2027-01-15T08:00:00Z", 2),
+        ("2027-01-15T07:59:59+00:00", 0),
+    ],
+)
+def test_replay_takes_a_time(run, shard, until, channels):
+    seen = run("wal", "replay", shard, "--until", until)
+    assert (seen.code, len(seen.lines)) == (0, channels)
+
+
+@pytest.mark.parametrize("until", ["0", "-1", "0-0", "@", "@x", "yesterday", "2027-01-15T08:00:00"])
+def test_replay_says_what_a_place_may_be(run, shard, until):
+    assert run("wal", "replay", shard, "--until", until).code == 2

@@ -32,9 +32,16 @@ def shards_of(directory: Path) -> list[Path]:
     return found
 
 
+def number_of(shard: Path) -> int:
+    """Return the number of a shard by the name of its directory; 0 where that says nothing."""
+    digits = shard.resolve().name.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
 @contextlib.contextmanager
 def judged(shard: Path) -> Iterator[None]:
     """Turn what is wrong with a log into how the command ends."""
+    from engine.channels.history import BeforeTheLog
     from engine.channels.recovery import RecoveryBroken
     from wal import CorruptLogError, LogFailedError, LogInUseError, WalError
 
@@ -45,6 +52,9 @@ def judged(shard: Path) -> Iterator[None]:
         raise Failure(ExitCode.INTEGRITY, f"{shard}: {error}", advice) from error
     except RecoveryBroken as error:
         raise Failure(ExitCode.INTEGRITY, f"{shard}: {error}") from error
+    except BeforeTheLog as error:
+        advice = "older events are in the backups made before the log was cut"
+        raise Failure(ExitCode.NOT_FOUND, str(error), advice) from error
     except LogInUseError as error:
         advice = "stop the engine that runs on it first"
         raise Failure(ExitCode.FAILED, f"{shard} is in use: {error}", advice) from error
