@@ -6,7 +6,6 @@ number, increment, signature) and everything else as whole events beside them. C
 by first appearance in the segment, so each segment can be read alone.
 """
 
-from array import array
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
@@ -15,7 +14,7 @@ import msgspec
 
 from engine.channels.columns import ColumnCodec
 from engine.core.events import AnyEvent, ClaimReceived
-from engine.core.types import ChannelId, Checks, TimeNs
+from engine.core.types import AMOUNT_MAX, ChannelId, Checks, TimeNs
 
 EVENT_SCHEMA_VERSION: Final = 1
 _ALL: Final = Checks.ALL
@@ -41,16 +40,17 @@ class Payload(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class EventCodec:
     """Turns the events of a frame into its payload and back; one instance per segment.
 
-    For each channel of the segment it keeps what the last event left behind, in rows of plain
-    integers: deltas start from there.
+    For each channel of the segment it keeps what the last event left behind, in one row a field:
+    deltas start from there.
     """
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
         self._ids: list[ChannelId] = []
-        self._versions = array("Q")
-        self._sequences = array("Q")
-        self._amounts = array("Q")
+        # Lists, for their numbers are those of the channel itself: an array would make each anew.
+        self._versions: list[int] = []
+        self._sequences: list[int] = []
+        self._amounts: list[int] = []
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Payload).decode
 
@@ -61,17 +61,30 @@ class EventCodec:
     def encode(self, first: int, records: Sequence[AnyEvent]) -> bytes:
         """Return the payload of a frame whose first event has position `first`."""
         at = records[0].at
+        number_of, versions, sequences = self._numbers.get, self._versions, self._sequences
+        amounts = self._amounts
         channels: list[int] = []
         increments: list[int] = []
         signatures: list[bytes] = []
         others: list[tuple[int, AnyEvent]] = []
         for index, event in enumerate(records):
-            number = self._numbers.get(event.channel_id, -1)
-            if number >= 0 and type(event) is ClaimReceived and self._follows(event, number, at):
+            number = number_of(event.channel_id)
+            if (
+                number is not None
+                and type(event) is ClaimReceived
+                and (version := event.version) == versions[number] + 1
+                and (sequence := event.sequence) == sequences[number] + 1
+                and event.at == at
+                and event.previous is None
+                and event.sent_at is None
+                and event.checks is _ALL
+                and sequence > 1
+            ):
+                amount = event.amount
                 channels.append(number)
-                increments.append(event.amount - self._amounts[number])
+                increments.append(amount - amounts[number])
                 signatures.append(event.signature)
-                self._keep(number, event)
+                versions[number], sequences[number], amounts[number] = version, sequence, amount
             else:
                 others.append((index, event))
                 self._note(event)
@@ -119,6 +132,8 @@ class EventCodec:
                 version = versions[number] = versions[number] + 1
                 sequence = sequences[number] = sequences[number] + 1
                 amount = amounts[number] = amounts[number] + increment
+                if not 0 <= amount <= AMOUNT_MAX:
+                    raise ValueError(f"an amount of {amount} drops")
                 add(
                     ClaimReceived(
                         channel_id=ids[number],
@@ -131,21 +146,7 @@ class EventCodec:
                 )
         except IndexError as error:
             raise ValueError(f"channel number {number} was never given in this segment") from error
-        except OverflowError as error:
-            raise ValueError(f"a claim of channel number {number} leaves 64 bits") from error
         return claims
-
-    def _follows(self, claim: ClaimReceived, number: int, at: TimeNs) -> bool:
-        """Say whether a claim continues its channel in the plainest way."""
-        return (
-            claim.at == at
-            and claim.version == self._versions[number] + 1
-            and claim.sequence == self._sequences[number] + 1
-            and claim.previous is None
-            and claim.sent_at is None
-            and claim.checks is _ALL
-            and claim.sequence > 1
-        )
 
     def _note(self, event: AnyEvent) -> None:
         """Keep what an event that was written whole leaves behind."""
@@ -155,12 +156,7 @@ class EventCodec:
             self._ids.append(event.channel_id)
             for row in (self._versions, self._sequences, self._amounts):
                 row.append(0)
+        self._versions[number] = event.version
         if type(event) is ClaimReceived:
-            self._keep(number, event)
-        else:
-            self._versions[number] = event.version
-
-    def _keep(self, number: int, claim: ClaimReceived) -> None:
-        self._versions[number] = claim.version
-        self._sequences[number] = claim.sequence
-        self._amounts[number] = claim.amount
+            self._sequences[number] = event.sequence
+            self._amounts[number] = event.amount
