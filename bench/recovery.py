@@ -16,9 +16,10 @@ import msgspec
 
 from bench.harness import Served, machine_line, scratch, served
 from bench.signing import STEP_DROPS, Payer, make_payer, opening_command, sign
+from engine.channels.checkpoint import checkpoint_chunks
 from engine.channels.host import shard_directory
 from engine.channels.journal import LogOptions, ShardJournal
-from engine.channels.recovery import Recovered, checkpoint_chunks, recover, replay_into
+from engine.channels.recovery import Recovered, recover, replay_into
 from engine.core.events import AnyEvent, ClaimReceived
 from engine.core.rejections import Rejected
 from engine.core.transition import decide_open
@@ -92,7 +93,7 @@ def _write_history(data: Path, config: RecoveryConfig) -> tuple[Payer, int]:
         journal.commit()
         replay_into(state, first, events[start : start + BATCH], LIMITS)
     if config.snapshot:
-        journal.checkpoint(checkpoint_chunks(state.actors, state.position, state.last_at))
+        journal.checkpoint(lambda _: checkpoint_chunks(state.actors, state.position, state.last_at))
     journal.close()
     return payers[0], state.actors[payers[0].channel_id].channel.sequence + 1
 

@@ -1,6 +1,6 @@
 """The seams: what a part needs of the world, in at most five methods each."""
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from engine.core.events import AnyEvent
@@ -30,8 +30,17 @@ class Journal(Protocol):
     def idle(self) -> bool:
         """Prove the newest frame durable while nothing else comes; True when it wrote."""
 
-    def checkpoint(self, chunks: Iterable[bytes]) -> None:
-        """Keep the state as of the last commit, so that recovery need not read what is below."""
+    def checkpoint(self, state: Callable[[bool], Iterable[bytes]], *, wait: bool = False) -> bool:
+        """Begin to keep the state as of the last commit, so that recovery need not read below it.
+
+        Args:
+            state: Returns the whole state (True), or what changed since the checkpoint before. It
+                is called at once; what it returns may be taken by another thread.
+            wait: For the checkpoint that is under way, if one is.
+
+        Returns:
+            Whether it was begun; not while another one is under way.
+        """
 
     def close(self) -> None:
         """Seal the log; what was appended must have been committed."""

@@ -3,6 +3,7 @@
 The constructor is recovery. The same class runs under Ray (one process a shard) and inline.
 """
 
+import gc
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ import structlog
 
 from engine.channels.journal import LogInUseError, LogOptions, ShardJournal
 from engine.channels.machine import THIS_MACHINE, Machine
+from engine.channels.merge import MergeOptions, Merger
 from engine.channels.messages import (
     Hello,
     Pulse,
@@ -26,7 +28,7 @@ from engine.channels.messages import (
 )
 from engine.channels.options import ShardOptions
 from engine.channels.packing import Packer
-from engine.channels.recovery import recover
+from engine.channels.recovery import Recovered, recover
 from engine.channels.shard import Shard
 from engine.channels.space import SpaceWatch
 from engine.core.rejections import RejectCode, Rejected
@@ -82,7 +84,7 @@ class ShardHost:
         self._settings = settings
         self._on_failure = on_failure
         self._journal = _open_journal(directory, settings, machine)
-        recovered = recover(self._journal, settings.validation.retries)
+        recovered = _recover(self._journal, settings)
         self._shard = Shard(
             self._journal,
             self._journal.epoch,
@@ -93,11 +95,21 @@ class ShardHost:
         )
         self._space = SpaceWatch(directory, settings.shard, machine.room, machine.monotonic)
         self._look_at_space()
+        self._merger = Merger(
+            self._journal,
+            directory,
+            MergeOptions(
+                increments_max=settings.shard.increments_max,
+                cut=settings.shard.log_kept == "checkpointed",
+            ),
+            machine.files,
+            in_background=machine.threads,
+        )
         self._packer = Packer(self._journal, directory, settings.shard.pack_after_s, machine)
         self._recovered_events = recovered.events
         self._recovery_ms = int((time.perf_counter() - started) * 1_000)
         self._turn = threading.Lock()
-        self._batches = self._busy_us = self._checkpoints = 0
+        self._batches = self._busy_us = 0
         self._closed = False
         self._ticker = machine.ticker(self._tick, settings.shard.tick_ms / 1_000)
 
@@ -172,6 +184,7 @@ class ShardHost:
             try:
                 self._shard.tick()
                 self._checkpoint_when_due()  # between steps, so that no answer waits for it
+                self._merger.look()
                 self._packer.adopt()
             except BaseException as error:  # as in a step
                 self._on_failure(error)
@@ -179,7 +192,6 @@ class ShardHost:
     def _checkpoint_when_due(self) -> None:
         if self._shard.events_since_checkpoint >= self._settings.shard.checkpoint_events:
             self._shard.checkpoint()
-            self._checkpoints += 1
 
     def _look_at_space(self) -> None:
         space, short = self._space, self._space.look()
@@ -197,6 +209,7 @@ class ShardHost:
     def _close(self) -> None:
         self._closed = True
         self._packer.close()
+        self._merger.close()
         self._shard.close()
 
     def _statistics(self) -> ShardStatistics:
@@ -215,11 +228,23 @@ class ShardHost:
             sync_us_sum=syncs.sum_us,
             sync_us=list(syncs.counts),
             log_bytes=self._journal.bytes_written,
-            checkpoints=self._checkpoints,
+            checkpoints=self._journal.checkpoints,
             risk_refused=shard.risk_refused,
             verdicts_refused=shard.verdicts_refused,
             rss_bytes=resident_bytes(),
         )
+
+
+def _recover(journal: ShardJournal, settings: ShardSettings) -> Recovered:
+    """Recover without the cycle collector: all that is made stays, and none of it is in a cycle."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return recover(journal, settings.validation.retries)
+    finally:
+        if collecting:
+            gc.enable()
+        gc.freeze()
 
 
 def resident_bytes() -> int:

@@ -26,7 +26,9 @@ from wal import (
     first_positions,
     verify,
 )
+from wal.base import accept_base, weight, write_base
 from wal.manifest import SealedSegment
+from wal.manifest import SnapshotEntry as Base
 from wal.pack import Packed, pack
 
 SLOW_US: Final = 20_000
@@ -60,11 +62,17 @@ class SyncTimes:
 
 
 class ShardJournal:
-    """The log of one shard, open for writing. See `ports.Journal`."""
+    """The log of one shard, open for writing. See `ports.Journal`.
+
+    Attributes:
+        times: How long commits took.
+        whole_wanted: The next checkpoint is to be a base: there is none to build on.
+    """
 
     def __init__(self, directory: Path, options: LogOptions, files: Files = OS_FILES) -> None:
         self._log: Log[AnyEvent] = Log.open(directory, options, EventCodec, files)
         self.times = SyncTimes()
+        self.whole_wanted = True
 
     @property
     def epoch(self) -> int:
@@ -93,16 +101,40 @@ class ShardJournal:
         return last
 
     def idle(self) -> bool:
-        """Prove the newest frame durable while nothing else comes."""
+        """Prove the newest frame durable, and let a checkpoint count that is on the disk."""
+        self._log.settle_snapshot()
         return self._log.idle()
 
-    def checkpoint(self, chunks: Iterable[bytes]) -> None:
-        """Keep the state as of the last commit."""
-        self._log.snapshot(self._log.last, chunks)
+    def checkpoint(self, state: Callable[[bool], Iterable[bytes]], *, wait: bool = False) -> bool:
+        """See `ports.Journal`."""
+        if not self._log.settle_snapshot(wait=wait):
+            return False
+        whole = self.whole_wanted
+        self._log.begin_snapshot(state(whole), increment=not whole)
+        self.whole_wanted = False
+        return True
+
+    @property
+    def checkpoints(self) -> int:
+        """How many checkpoints of this incarnation count."""
+        return self._log.statistics().snapshots
+
+    def checkpoint_weight(self) -> tuple[int, int, int]:
+        """Return the bytes of the newest base, how many increments follow it, and their bytes."""
+        return weight(self._log.snapshots)
+
+    def adopt_base(self, base: Base, older: Base | None) -> int:
+        """Let a base count that was merged; cut the log below `older`. Returns segments cut."""
+        return self._log.adopt_base(base, older)
 
     def newest_checkpoint(self) -> list[tuple[Position, Iterator[bytes]]]:
-        """Return the newest checkpoint that verifies: a base and its increments, with positions."""
-        return [(Position(position), chunks) for position, chunks in self._log.checkpoint()]
+        """Return the newest checkpoint that verifies: a base and its increments, with positions.
+
+        Whoever asks goes on from there, so the next checkpoint may be an increment.
+        """
+        found = self._log.checkpoint()
+        self.whole_wanted = not found
+        return [(Position(position), chunks) for position, chunks in found]
 
     def read_batches(self, start: int) -> Iterator[tuple[Position, list[AnyEvent]]]:
         """Yield events from position `start` on, frame by frame, each with its first position."""
@@ -192,6 +224,7 @@ def verify_directory(
 
 __all__ = [
     "EVENT_SCHEMA_VERSION",
+    "Base",
     "CorruptLogError",
     "EventCodec",
     "Files",
@@ -200,9 +233,11 @@ __all__ = [
     "Packed",
     "ShardJournal",
     "VerifyReport",
+    "accept_base",
     "committed_checkpoint",
     "pack_segment",
     "read_committed",
     "segment_starts",
     "verify_directory",
+    "write_base",
 ]

@@ -16,7 +16,11 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes:
         tick_ms: How often an idle shard proves its newest frame durable and times out held claims.
-        checkpoint_events: Events between two checkpoints.
+        checkpoint_events: Events between two checkpoints; each holds the channels that changed.
+        increments_max: Checkpoints that may build on a whole one before a process of low priority
+            merges them into the next; sooner when they have grown as large.
+        log_kept: `all`, or `checkpointed`: segments below the second newest whole checkpoint are
+            removed once that was read back. History is evidence; remove it only if you must.
         segment_bytes: Size of a segment of the log.
         segment_age_s: Age at which a segment is closed though not full.
         pack_after_s: Age at which a closed segment is packed: the same events in fewer bytes, by a
@@ -28,7 +32,9 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     tick_ms: Positive = 25
-    checkpoint_events: Positive = 500_000
+    checkpoint_events: Positive = 10_000
+    increments_max: Annotated[int, Meta(ge=2, le=1_000)] = 64
+    log_kept: Literal["all", "checkpointed"] = "all"
     segment_bytes: Annotated[int, Meta(ge=65_536, le=1 << 30)] = 64 << 20
     segment_age_s: Positive = 900
     pack_after_s: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 3_600

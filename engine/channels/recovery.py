@@ -1,59 +1,35 @@
 """State from the log: the newest checkpoint that verifies, then every event after it.
 
-A checkpoint is an accelerator only. It is a row of msgpack messages: a head, then channels. The
-same state comes out of the log from its first event, and `state_hash` says so.
+A checkpoint is an accelerator only: the same state comes out of the log from its first event, and
+`state_hash` says so.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from engine.channels.actor import ChannelActor
-from engine.channels.journal import (
-    EVENT_SCHEMA_VERSION,
-    ShardJournal,
-    committed_checkpoint,
-    read_committed,
-)
+from engine.channels.checkpoint import RecoveryBroken, load, record_of
+from engine.channels.journal import ShardJournal, committed_checkpoint, read_committed
 from engine.core.channel import Channel
 from engine.core.events import AnyEvent, ClaimReceived
 from engine.core.invariants import InvariantBroken
 from engine.core.transition import apply, refuse_claim
-from engine.core.types import TimeNs
-from engine.validation.dedup import RetryWindow
+from engine.core.types import Position, TimeNs
 from engine.validation.options import RetryLimits
 
-CHUNK_BYTES: Final = 512 << 10
-"""About how large a piece of a checkpoint is; the log takes at most 1 MiB."""
+__all__ = [
+    "Recovered",
+    "RecoveryBroken",
+    "recover",
+    "recover_committed",
+    "replay_into",
+    "state_hash",
+]
 
-CHANNEL_BYTES_MAX: Final = 512
-"""A channel in a checkpoint, its answers not counted: ids, keys, two addresses, numbers."""
-
-
-class CheckpointHead(msgspec.Struct, frozen=True, array_like=True):
-    """What a checkpoint claims to hold; checked against what it does hold."""
-
-    schema: int
-    position: int
-    channels: int
-    claimed_sum: int
-    last_at: int
-
-
-class ChannelRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One channel in a checkpoint, with the answers it still repeats."""
-
-    channel: Channel
-    position: int
-    claim_position: int
-    window: bytes
-
-
-class RecoveryBroken(Exception):  # noqa: N818
-    """Log or checkpoint hold what the engine would never have written; refuse to serve."""
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Recovered(msgspec.Struct):
@@ -69,43 +45,26 @@ class Recovered(msgspec.Struct):
         """Position of the newest event taken in."""
         return self.checkpoint_position + self.events
 
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_head = msgspec.msgpack.Decoder(CheckpointHead).decode
-_decode_records = msgspec.msgpack.Decoder(list[ChannelRecord]).decode
-
-
-def checkpoint_chunks(
-    actors: dict[bytes, ChannelActor], position: int, last_at: int
-) -> Iterator[bytes]:
-    """Yield a checkpoint of `actors` as of `position`, in chunks of bounded size."""
-    claimed = sum(actor.channel.claimed for actor in actors.values())
-    yield _encode(CheckpointHead(EVENT_SCHEMA_VERSION, position, len(actors), claimed, last_at))
-    chunk: list[ChannelRecord] = []
-    room = CHUNK_BYTES
-    for actor in actors.values():
-        record = _record(actor)
-        room -= CHANNEL_BYTES_MAX + len(record.window)
-        if room < 0 and chunk:
-            yield _encode(chunk)
-            chunk = []
-            room = CHUNK_BYTES - CHANNEL_BYTES_MAX - len(record.window)
-        chunk.append(record)
-    if chunk:
-        yield _encode(chunk)
-
-
-def _record(actor: ChannelActor) -> ChannelRecord:
-    window = bytes(actor.window) if actor.window is not None else b""
-    return ChannelRecord(actor.channel, actor.position, actor.claim_position, window)
+    def changed(self) -> set[bytes]:
+        """Return the ids of the channels that the checkpoint does not say the newest of."""
+        if not self.events:
+            return set()
+        since = self.checkpoint_position
+        return {channel_id for channel_id, actor in self.actors.items() if actor.position > since}
 
 
 def state_hash(actors: dict[bytes, ChannelActor]) -> str:
     """Return the SHA-256 (hex) over every channel and its answers, in order of channel id."""
     digest = hashlib.sha256()
     for channel_id in sorted(actors):
-        digest.update(_encode(_record(actors[channel_id])))
+        digest.update(_encode(record_of(actors[channel_id])))
     return digest.hexdigest()
+
+
+def _begun(line: list[tuple[Position, Iterator[bytes]]]) -> Recovered:
+    """Return what a base and its increments stand for; nothing at all where there are none."""
+    state = load(line)
+    return Recovered(state.actors, state.last_at, 0, state.position)
 
 
 def recover(journal: ShardJournal, limits: RetryLimits, *, from_genesis: bool = False) -> Recovered:
@@ -119,9 +78,7 @@ def recover(journal: ShardJournal, limits: RetryLimits, *, from_genesis: bool = 
     Raises:
         RecoveryBroken: an event does not fit the state before it, or a checkpoint its own head.
     """
-    recovered = Recovered({}, TimeNs(0), 0, 0)
-    for position, chunks in [] if from_genesis else journal.newest_checkpoint():
-        recovered = _from_checkpoint(position, chunks)
+    recovered = _begun([] if from_genesis else journal.newest_checkpoint())
     for first, events in journal.read_batches(recovered.checkpoint_position + 1):
         replay_into(recovered, first, events, limits)
     return recovered
@@ -148,12 +105,9 @@ def recover_committed(
         RecoveryBroken: an event does not fit the state before it, or a checkpoint its own head.
         CorruptLogError: the log is damaged.
     """
-    recovered = Recovered({}, TimeNs(0), 0, 0)
-    if not from_genesis:
-        for position, chunks in committed_checkpoint(directory, until):
-            recovered = _from_checkpoint(position, chunks)
+    recovered = _begun([] if from_genesis else committed_checkpoint(directory, until))
     for first, events in read_committed(directory, recovered.checkpoint_position + 1):
-        wanted = events if until is None else events[: until + 1 - first]
+        wanted = events if until is None else events[: max(0, until + 1 - first)]
         if not wanted:
             break
         replay_into(recovered, first, wanted, limits)
@@ -195,26 +149,3 @@ def _refuse_again(channel: Channel, claim: ClaimReceived) -> None:
     refusal = refuse_claim(channel, claim, claim.at)
     if refusal is not None:
         raise InvariantBroken(channel, f"a claim that is refused: {refusal.code.value}")
-
-
-def _from_checkpoint(position: int, chunks: Iterator[bytes]) -> Recovered:
-    try:
-        head = _decode_head(next(chunks))
-        records = [record for chunk in chunks for record in _decode_records(chunk)]
-    except (StopIteration, msgspec.DecodeError) as error:
-        raise RecoveryBroken(f"checkpoint at {position} cannot be read: {error}") from error
-    if head.schema != EVENT_SCHEMA_VERSION:
-        raise RecoveryBroken(f"checkpoint of schema {head.schema}, not {EVENT_SCHEMA_VERSION}")
-    actors: dict[bytes, ChannelActor] = {
-        record.channel.terms.channel_id: ChannelActor(
-            record.channel,
-            record.position,
-            record.claim_position,
-            RetryWindow(record.window) if record.window else None,
-        )
-        for record in records
-    }
-    claimed = sum(record.channel.claimed for record in records)
-    if (position, len(actors), claimed) != (head.position, head.channels, head.claimed_sum):
-        raise RecoveryBroken(f"checkpoint at {position} does not hold what its head says")
-    return Recovered(actors, TimeNs(head.last_at), 0, position)

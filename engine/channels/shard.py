@@ -8,12 +8,15 @@ decides what had happened.
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from engine.channels.actor import ChannelActor
 from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused, repeated
+from engine.channels.checkpoint import CheckpointHead, encode_checkpoint, record_of
+from engine.channels.codec import EVENT_SCHEMA_VERSION
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
-from engine.channels.recovery import Recovered, checkpoint_chunks
+from engine.channels.recovery import Recovered
 from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
 from engine.core.events import AnyEvent
 from engine.core.rejections import RejectCode, Rejected
@@ -55,6 +58,9 @@ class Shard:
         self._actors = recovered.actors
         self._last_at = recovered.last_at
         self._last = recovered.position
+        self._kept_position = recovered.checkpoint_position
+        self._changed = recovered.changed()
+        self._claimed: int = sum([actor.channel.claimed for actor in self._actors.values()])
         self._staged: list[AnyEvent] = []
         self._limits = pipeline.options.retries
         self._turns: dict[str, int] = {}
@@ -149,15 +155,24 @@ class Shard:
         self._commit_staged()
         self._journal.idle()
 
-    def checkpoint(self) -> None:
-        """Write the state as of the last commit beside the log."""
-        if self._last:
-            self._journal.checkpoint(checkpoint_chunks(self._actors, self._last, self._last_at))
+    def checkpoint(self, *, wait: bool = False) -> bool:
+        """Begin to write the state as of the last commit beside the log; `wait` for one under way.
+
+        Returns:
+            Whether it was begun.
+        """
+        if self._last == self._kept_position:
+            return False
+        if not self._journal.checkpoint(self._state, wait=wait):
+            return False
+        self._kept_position = self._last
+        self._changed.clear()
         self.events_since_checkpoint = 0
+        return True
 
     def close(self) -> None:
         """Checkpoint and seal the log; no step may follow."""
-        self.checkpoint()
+        self.checkpoint(wait=True)
         self._journal.close()
 
     @property
@@ -256,7 +271,9 @@ class Shard:
     def _take(self, actor: ChannelActor, event: AnyEvent) -> None:
         self._staged.append(event)
         position = self._last + len(self._staged)
+        claimed = actor.channel.claimed
         actor.take(event, position, self._limits)
+        self._claimed += actor.channel.claimed - claimed
 
     def _tell_later(self, tickets: list[Ticket], answer: Answer) -> None:
         for gateway, turn, index in tickets:
@@ -305,12 +322,25 @@ class Shard:
 
     # The disk -----------------------------------------------------------------------------------
 
+    def _state(self, whole: bool) -> Iterator[bytes]:
+        """Return all channels, or those that changed since the last checkpoint, as of now."""
+        since = 0 if whole else self._kept_position
+        if since:
+            changed = [self._actors[channel_id] for channel_id in self._changed]
+        else:
+            changed = list(self._actors.values())
+        head = CheckpointHead(
+            EVENT_SCHEMA_VERSION, self._last, len(self._actors), self._claimed, self._last_at, since
+        )
+        return encode_checkpoint(head, [record_of(actor, since) for actor in changed])
+
     def _commit_staged(self) -> None:
         if not self._staged:
             return
         self._journal.append(self._staged)
         self._last = self._journal.commit()
         self.events_since_checkpoint += len(self._staged)
+        self._changed.update([event.channel_id for event in self._staged])
         self._staged = []
 
     def _now(self) -> TimeNs:

@@ -252,6 +252,7 @@ def test_a_checkpoint_is_taken_when_it_is_due(tmp_path):
     assert harness.statistics().checkpoints == 0
     harness.submit(item("a", 4, 4))
     harness.host._tick()  # never before an answer: it would wait for the checkpoint
+    harness.host._journal._log.settle_snapshot(wait=True)
     assert harness.statistics().checkpoints == 1
     harness.host._ticker.stop()
     harness.host._journal._log.abandon()

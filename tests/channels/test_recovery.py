@@ -10,15 +10,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from engine.channels.journal import ShardJournal
-from engine.channels.recovery import (
+from engine.channels.checkpoint import (
     CHANNEL_BYTES_MAX,
     CHUNK_BYTES,
     CheckpointHead,
+    checkpoint_chunks,
+    load,
+)
+from engine.channels.journal import ShardJournal
+from engine.channels.recovery import (
     Recovered,
     RecoveryBroken,
-    _from_checkpoint,
-    checkpoint_chunks,
     recover,
     replay_into,
     state_hash,
@@ -91,7 +93,7 @@ def test_many_channels_make_many_chunks_that_come_back(tmp_path):
         desk.open(*names[start : start + 600], public_key=bytes(33))
     chunks = list(checkpoint_chunks(desk.shard._actors, desk.shard.position, NOON))
     assert len(chunks) == 3
-    again = _from_checkpoint(desk.shard.position, iter(chunks))
+    again = load([(desk.shard.position, iter(chunks))])
     assert state_hash(again.actors) == desk.live_hash()
 
 
@@ -104,7 +106,7 @@ def test_a_chunk_fits_the_log_however_many_answers_its_channels_repeat(tmp_path)
     chunks = list(checkpoint_chunks(desk.shard._actors, desk.shard.position, NOON))
     assert max(len(chunk) for chunk in chunks) <= SNAPSHOT_CHUNK_BYTES_MAX
     assert len(chunks) > 4
-    again = _from_checkpoint(desk.shard.position, iter(chunks))
+    again = load([(desk.shard.position, iter(chunks))])
     assert state_hash(again.actors) == desk.live_hash()
 
 
@@ -136,9 +138,9 @@ def chunks_of(desk, **changes):
 )
 def test_a_checkpoint_that_does_not_hold_what_its_head_says_is_refused(tmp_path, changes):
     desk = busy_desk(tmp_path)
-    _from_checkpoint(desk.shard.position, iter(chunks_of(desk)))
+    load([(desk.shard.position, iter(chunks_of(desk)))])
     with pytest.raises(RecoveryBroken, match="checkpoint"):
-        _from_checkpoint(desk.shard.position, iter(chunks_of(desk, **changes)))
+        load([(desk.shard.position, iter(chunks_of(desk, **changes)))])
 
 
 @pytest.mark.parametrize("spoil", [lambda chunks: [], lambda chunks: [b"\xc1"],
@@ -147,7 +149,7 @@ def test_a_checkpoint_that_does_not_hold_what_its_head_says_is_refused(tmp_path,
 def test_a_checkpoint_that_cannot_be_read_is_refused(tmp_path, spoil):
     desk = busy_desk(tmp_path)
     with pytest.raises(RecoveryBroken, match="checkpoint"):
-        _from_checkpoint(desk.shard.position, iter(spoil(chunks_of(desk))))
+        load([(desk.shard.position, iter(spoil(chunks_of(desk))))])
 
 
 # The log is checked as it is replayed -------------------------------------------------------------

@@ -75,9 +75,9 @@ class WatchedJournal:
         self.calls.append(("idle",))
         return self._journal.idle()
 
-    def checkpoint(self, chunks):
+    def checkpoint(self, state, *, wait=False):
         self.calls.append(("checkpoint",))
-        self._journal.checkpoint(chunks)
+        return self._journal.checkpoint(state, wait=wait)
 
     def close(self):
         self._journal.close()

@@ -1,0 +1,273 @@
+"""What a checkpoint holds: a head that says what to expect, then channels in order of their ids.
+
+A base holds every channel, an increment those that changed since the checkpoint it builds on, and
+of the answers a channel repeats only the new ones. Each head names the totals of the whole state,
+so a base and its increments are checked against sums that the live shard kept.
+"""
+
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
+
+import msgspec
+
+from engine.channels.actor import ChannelActor
+from engine.channels.codec import EVENT_SCHEMA_VERSION
+from engine.core.channel import Channel
+from engine.core.types import TimeNs
+from engine.validation.dedup import ENTRY, RetryWindow
+
+CHUNK_BYTES: Final = 512 << 10
+"""About how large a piece of a checkpoint is; the log takes at most 1 MiB."""
+
+CHANNEL_BYTES_MAX: Final = 512
+"""A channel in a checkpoint, its answers not counted: ids, keys, two addresses, numbers."""
+
+ALL_KEPT: Final = -1
+
+Chunks = Iterator[bytes]
+_Stream = Iterator[tuple[bytes, int, "ChannelRecord"]]
+
+
+class CheckpointHead(msgspec.Struct, frozen=True, array_like=True):
+    """What a checkpoint claims to hold; checked against what it does hold.
+
+    `channels` and `claimed_sum` (drops) are those of the whole state at `position`. `since` is the
+    position an increment builds on, 0 for a base; `records` how many channels lie here.
+    """
+
+    schema: int
+    position: int
+    channels: int
+    claimed_sum: int
+    last_at: int
+    since: int = 0
+    records: int = 0
+
+
+class ChannelRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One channel in a checkpoint, with the answers it still repeats.
+
+    `window` holds the answers that are new since the checkpoint before, `kept` how many there are
+    with the older ones; `ALL_KEPT` says that `window` holds them all.
+    """
+
+    channel: Channel
+    position: int
+    claim_position: int
+    window: bytes
+    kept: int = ALL_KEPT
+
+
+class RecoveryBroken(Exception):  # noqa: N818
+    """Log or checkpoint hold what the engine would never have written; refuse to serve."""
+
+
+class UnorderedCheckpointError(Exception):
+    """The channels of a checkpoint are not in the order of their ids, so it cannot be merged."""
+
+
+class State(msgspec.Struct):
+    """The channels of a shard as of `position`."""
+
+    actors: dict[bytes, ChannelActor]
+    position: int
+    claimed_sum: int
+    last_at: TimeNs
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_head = msgspec.msgpack.Decoder(CheckpointHead).decode
+_decode_records = msgspec.msgpack.Decoder(list[ChannelRecord]).decode
+_at_position = ENTRY.unpack_from
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def record_of(actor: ChannelActor, since: int = 0) -> ChannelRecord:
+    """Return a channel as a checkpoint keeps it, with the answers newer than position `since`."""
+    window = bytes(actor.window) if actor.window is not None else b""
+    kept = ALL_KEPT
+    if since:
+        kept = len(window) // ENTRY.size
+        window = _newer(window, since)
+    return ChannelRecord(actor.channel, actor.position, actor.claim_position, window, kept)
+
+
+def checkpoint_chunks(
+    actors: dict[bytes, ChannelActor], position: int, last_at: int
+) -> Iterator[bytes]:
+    """Yield a base of `actors` as of `position`, in chunks of bounded size."""
+    claimed = sum(actor.channel.claimed for actor in actors.values())
+    head = CheckpointHead(EVENT_SCHEMA_VERSION, position, len(actors), claimed, last_at)
+    return encode_checkpoint(head, [record_of(actor) for actor in actors.values()])
+
+
+def encode_checkpoint(head: CheckpointHead, records: list[ChannelRecord]) -> Iterator[bytes]:
+    """Yield the chunks of a checkpoint; `records` are put in order, as late as this is iterated."""
+    records.sort(key=_channel_id)
+    yield _encode(msgspec.structs.replace(head, records=len(records)))
+    yield from _chunked(records)
+
+
+def _chunked(records: Iterable[ChannelRecord]) -> Iterator[bytes]:
+    chunk: list[ChannelRecord] = []
+    room = CHUNK_BYTES
+    for record in records:
+        room -= CHANNEL_BYTES_MAX + len(record.window)
+        if room < 0 and chunk:
+            yield _encode(chunk)
+            chunk = []
+            room = CHUNK_BYTES - CHANNEL_BYTES_MAX - len(record.window)
+        chunk.append(record)
+    if chunk:
+        yield _encode(chunk)
+
+
+def _newer(window: bytes, since: int) -> bytes:
+    """Return the entries whose positions lie above `since`; positions rise, so halves will do."""
+    low, high = 0, len(window) // ENTRY.size
+    while low < high:
+        middle = (low + high) // 2
+        if _at_position(window, middle * ENTRY.size)[1] <= since:
+            low = middle + 1
+        else:
+            high = middle
+    return window[low * ENTRY.size :]
+
+
+def _channel_id(record: ChannelRecord) -> bytes:
+    return record.channel.terms.channel_id
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def load(line: Iterable[tuple[int, Chunks]]) -> State:
+    """Return the state that a base and its increments, each with its position, stand for.
+
+    Raises:
+        RecoveryBroken: one of them does not hold what its head says, or not what it builds on.
+    """
+    state = State({}, 0, 0, TimeNs(0))
+    for position, chunks in line:
+        _take(state, position, chunks)
+    return state
+
+
+def _take(state: State, position: int, chunks: Chunks) -> None:
+    head = _head(position, chunks)
+    if head.since != (state.position if state.actors else 0):
+        raise RecoveryBroken(f"checkpoint at {position} builds on {head.since}, not what is there")
+    try:
+        for chunk in chunks:
+            records = _decode_records(chunk)
+            state.claimed_sum += sum([record.channel.claimed for record in records])
+            _place(state, records)
+    except msgspec.DecodeError as error:
+        raise _unreadable(position, error) from error
+    found = (position, len(state.actors), state.claimed_sum)
+    if found != (head.position, head.channels, head.claimed_sum):
+        raise RecoveryBroken(f"checkpoint at {position} does not hold what its head says")
+    state.position, state.last_at = position, TimeNs(head.last_at)
+
+
+def _place(state: State, records: list[ChannelRecord]) -> None:
+    actors = state.actors
+    for record in records:
+        channel, window = record.channel, record.window
+        channel_id = channel.terms.channel_id
+        before = actors.get(channel_id)
+        if before is not None:
+            state.claimed_sum -= before.channel.claimed
+            window = joined(bytes(before.window) if before.window is not None else b"", record)
+        actors[channel_id] = ChannelActor(
+            channel,
+            record.position,
+            record.claim_position,
+            RetryWindow(window) if window else None,
+        )
+
+
+def joined(older: bytes, record: ChannelRecord) -> bytes:
+    """Return all answers a channel repeats, of which `older` were there before `record`."""
+    if record.kept == ALL_KEPT:
+        return record.window
+    size = record.kept * ENTRY.size
+    return (older + record.window)[-size:] if size else b""
+
+
+def _head(position: int, chunks: Chunks) -> CheckpointHead:
+    try:
+        head = _decode_head(next(chunks))
+    except (StopIteration, msgspec.DecodeError) as error:
+        raise _unreadable(position, error) from error
+    if head.schema != EVENT_SCHEMA_VERSION:
+        raise RecoveryBroken(f"checkpoint of schema {head.schema}, not {EVENT_SCHEMA_VERSION}")
+    return head
+
+
+def _unreadable(position: int, error: Exception) -> RecoveryBroken:
+    return RecoveryBroken(f"checkpoint at {position} cannot be read: {error!r}")
+
+
+# Merging ------------------------------------------------------------------------------------------
+
+
+def merged(line: list[tuple[int, Chunks]]) -> Iterator[bytes]:
+    """Yield the chunks of the base that a base and its increments amount to, a little at a time.
+
+    Raises:
+        RecoveryBroken: what comes out is not what the head of the last one says; only the reader
+            of the very last chunk learns it, so nothing may be used before that.
+        UnorderedCheckpointError: one of them was written in another order.
+    """
+    heads = [_head(position, chunks) for position, chunks in line]
+    last = heads[-1]
+    yield _encode(msgspec.structs.replace(last, since=0, records=last.channels))
+    streams = [_stream(index, *one) for index, one in enumerate(line)]
+    totals = _Totals()
+    yield from _chunked(totals.counted(_newest(streams)))
+    if (totals.channels, totals.claimed) != (last.channels, last.claimed_sum):
+        raise RecoveryBroken(f"the base merged at {last.position} does not add up")
+
+
+class _Totals:
+    """Counts what goes by."""
+
+    def __init__(self) -> None:
+        self.channels = self.claimed = 0
+
+    def counted(self, records: Iterable[ChannelRecord]) -> Iterator[ChannelRecord]:
+        for record in records:
+            self.channels += 1
+            self.claimed += record.channel.claimed
+            yield record
+
+
+def _stream(index: int, position: int, chunks: Chunks) -> _Stream:
+    """Yield the records of one checkpoint with id and rank, so that later ones come later."""
+    before = b""
+    try:
+        for chunk in chunks:
+            for record in _decode_records(chunk):
+                channel_id = _channel_id(record)
+                if channel_id <= before:
+                    raise UnorderedCheckpointError(f"checkpoint at {position}")
+                before = channel_id
+                yield channel_id, index, record
+    except msgspec.DecodeError as error:
+        raise _unreadable(position, error) from error
+
+
+def _newest(streams: list[_Stream]) -> Iterator[ChannelRecord]:
+    """Yield the newest record of each channel, with all the answers it repeats."""
+    for _, versions in groupby(merge(*streams), key=itemgetter(0)):
+        (_, _, record), *newer_ones = versions
+        for _, _, newer in newer_ones:
+            window = joined(record.window, newer)
+            record = msgspec.structs.replace(newer, window=window, kept=ALL_KEPT)
+        yield record
