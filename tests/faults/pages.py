@@ -103,6 +103,7 @@ def table_of(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
 
 def write(path: Path, card: Card) -> None:
     """Write the card as JSON, as a page, or into the place that a page has for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix != ".md":
         path.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
         return

@@ -15,7 +15,7 @@ except CannotRun as error:
 
 @pytest.mark.slow
 def test_a_start_may_be_killed_three_times_in_a_row_or_fail_at_any_call():
-    kills, errors = nested.run(Budget(share=0.05), silent)
+    kills, errors = nested.run(Budget(share=0.03), silent)
     assert problems([kills, errors]) == []
     assert kills.tried > 50
     assert errors.tried > 50

@@ -5,6 +5,7 @@ a log may hold after any fault is known: the first so many steps of it, whole.
 """
 
 import hashlib
+import itertools
 import os
 import resource
 import shutil
@@ -59,7 +60,12 @@ class NoTicker:
         """There is nothing to stop."""
 
 
-STILL: Final = Machine(clock=StandingClock(), ticker=NoTicker, threads=False)
+STILL: Final = Machine(
+    clock=StandingClock(),
+    ticker=NoTicker,
+    monotonic=itertools.count(0.0, 10.0).__next__,
+    threads=False,
+)
 """This machine's disk, and one thread: the Nth call is then the same call in every run."""
 
 
@@ -104,6 +110,7 @@ def open_host(datadir: Path) -> ShardHost:
             shard=ShardOptions(
                 checkpoint_events=CHECKPOINT_EVENTS,
                 segment_bytes=SEGMENT_BYTES,
+                pack_after_s=1,
             ),
             validation=VALIDATION,
             risk=RiskOptions(),
