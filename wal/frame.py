@@ -30,6 +30,9 @@ from wal.format import (
 _crc = google_crc32c.value
 _extend = google_crc32c.extend
 _CHECKED = FRAME_HEADER.size
+_ZSTD = int(Flag.ZSTD)  # an operation of an IntFlag costs as much as the frame's SHA-256
+_WORTH_COMPRESSING = 128
+"""Bytes below which zstd's own head and checksum outweigh what it finds."""
 
 
 class BadFrame(Exception):  # noqa: N818 - not an error yet: the caller judges what it means
@@ -101,11 +104,12 @@ class FrameEncoder:
 
     def encode(self, raw: bytes, count: int, flags: int, wall_ns: int) -> EncodedFrame:
         """Return the next frame, with `raw` (at most 1 MiB) as the payload of `count` records."""
-        stored = self._compress(raw)
-        if len(stored) < len(raw):
-            flags |= Flag.ZSTD
-        else:
-            stored = raw
+        stored = raw
+        if len(raw) >= _WORTH_COMPRESSING:
+            compressed = self._compress(raw)
+            if len(compressed) < len(raw):
+                flags |= _ZSTD
+                stored = compressed
         head = FRAME_HEADER.pack(
             FRAME_MAGIC, FRAME_VERSION, flags, FRAME_HEADER_BYTES, self._epoch, self._segment,
             self.lsn, self._durable_lsn, count, len(stored), len(raw), 0, wall_ns,
@@ -205,7 +209,7 @@ def open_payload(
     Raises:
         BadFrame: the stored bytes are not exactly one zstd frame of the declared size.
     """
-    if not header.flags & Flag.ZSTD:
+    if not header.flags & _ZSTD:
         if header.stored_bytes != header.raw_bytes:
             raise BadFrame("stored and raw length differ without compression", whole=True)
         return stored

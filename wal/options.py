@@ -14,7 +14,8 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             that would not fit an empty segment gets one to itself, as large as it needs.
         segment_age_s: the first commit after this age seals the segment; 1 s to 7 days.
         snapshots_kept: older ones are removed when a new one was verified; 1 to 100.
-        zstd_level: 1 to 19; level 1 is enough for records that are deltas already.
+        zstd_level: -7 to 19; -1 finds what repeats and is done with signatures, where nothing does,
+            in a fifth of the time of level 1.
         spare_in_background: prepare the next segment in a thread. Off: when it is needed.
         codec_id: written into each segment; one that says otherwise is refused.
         schema_version: of the records; written into each segment, judged by the codec's owner.
@@ -24,7 +25,7 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     segment_bytes: int = 64 * MIB
     segment_age_s: int = 900
     snapshots_kept: int = 3
-    zstd_level: int = 1
+    zstd_level: int = -1
     spare_in_background: bool = True
     codec_id: int = 0
     schema_version: int = 0
@@ -41,7 +42,7 @@ _BOUNDS = (
     ("segment_bytes", 8192, 256 * MIB),
     ("segment_age_s", 1, 7 * 86_400),
     ("snapshots_kept", 1, 100),
-    ("zstd_level", 1, 19),
+    ("zstd_level", -7, 19),
     ("codec_id", 0, (1 << 16) - 1),
     ("schema_version", 0, (1 << 16) - 1),
 )

@@ -8,7 +8,12 @@ from wal import Log, LogOptions, Position
 
 GOLDEN = Path(__file__).parent / "golden"
 OPTIONS = LogOptions(
-    shard_id=7, segment_bytes=8192, spare_in_background=False, codec_id=2, schema_version=3
+    shard_id=7,
+    segment_bytes=8192,
+    spare_in_background=False,
+    codec_id=2,
+    schema_version=3,
+    zstd_level=1,
 )
 
 
