@@ -42,6 +42,10 @@ class PrecheckedRuntime:
         self.stop = inner.stop
         self._inner = inner
 
+    async def lost(self) -> str:
+        """See `Runtime.lost`."""
+        return await self._inner.lost()
+
     async def shard(self, settings: ShardSettings) -> Shard:
         """Start a shard where the other runtime does."""
         return await self._inner.shard(settings)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import uvloop
 
 from engine.channels.feed import Feed
 from engine.channels.history import EVENTS_TOLD, NEWEST, ChannelThen, Until, channel_at
-from engine.channels.host import ShardSettings, shard_directory
+from engine.channels.host import EXIT_STEP_FAILED, ShardSettings, shard_directory
 from engine.channels.inline import InlineRuntime
 from engine.channels.lane import Lane
 from engine.channels.lanes import DedicatedLanes, ShardedLanes
@@ -186,15 +187,28 @@ async def serve_until_stopped(config: Config, runtime: Runtime | None = None) ->
     told_to_stop = asyncio.Event()
     hear_stop(told_to_stop)
     door = bind(config.gateway)  # before the engine starts: it takes seconds
+    runtime = runtime or runtime_of(config)
     async with running(config, runtime=runtime) as engine:
         hear_stop(told_to_stop)  # Ray, when it started, took SIGTERM for itself
         state = GatewayState(engine.router, engine.pool, engine.feed, config.gateway)
         async with listening(Gateway(state), door) as address:
             sys.stdout.write(f"paychan is ready on {address}\n")
             sys.stdout.flush()
-            await told_to_stop.wait()
+            await _until_told_or_lost(told_to_stop, runtime)
             log.info("stopping", reason="signal")
     log.info("stopped")
+
+
+async def _until_told_or_lost(told_to_stop: asyncio.Event, runtime: Runtime) -> None:
+    """Return once told to stop; end the process where there is nothing left to stop."""
+    told = asyncio.create_task(told_to_stop.wait())
+    lost = asyncio.create_task(runtime.lost())
+    await asyncio.wait((told, lost), return_when=asyncio.FIRST_COMPLETED)
+    for task in (told, lost):
+        task.cancel()
+    if lost.done():
+        log.error("runtime_lost", lost=lost.result(), exit=EXIT_STEP_FAILED)
+        os._exit(EXIT_STEP_FAILED)  # shards keep no answer back, and drains would wait for nobody
 
 
 async def start_shard(config: Config, runtime: Runtime, number: int) -> Shard:

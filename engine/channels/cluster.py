@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,9 @@ import ray  # noqa: TID251  (its one place)
 import structlog
 from ray.exceptions import ActorDiedError, RayError, RayTaskError  # noqa: TID251  (its one place)
 
-from engine.channels.host import ShardHost, ShardSettings
+from engine.channels.host import EXIT_STEP_FAILED, ShardHost, ShardSettings
+from engine.channels.machine import Machine
+from engine.channels.timers import Ticker
 from engine.ports import Shard, ShardDown, VerdictWorker
 from engine.validation.risk import RiskRule
 from engine.verify.seal import load_or_create_seal_key
@@ -36,7 +38,32 @@ OBJECT_STORE_BYTES: Final = 96 << 20
 """Ray's shared memory; batches travel inside the calls and hardly touch it."""
 
 
+VITAL: Final = frozenset({"raylet", "gcs_server"})
+"""The processes of Ray without which nothing is hosted."""
+
+LOOK_EVERY_S: Final = 0.5
+"""How often Ray's own processes on this machine are looked at."""
+
 log = structlog.get_logger()
+
+
+def ticker_of_worker(tick: Callable[[], object], period_s: float) -> Ticker:
+    """Tick for as long as the raylet lives that started this process; then end it.
+
+    Nobody can find a shard without a raylet any more, and its log must be free for the next one.
+    """
+    raylet = os.getppid()
+
+    def tick_or_end() -> None:
+        if os.getppid() != raylet:
+            os._exit(EXIT_STEP_FAILED)
+        tick()
+
+    return Ticker(tick_or_end, period_s)
+
+
+WORKER: Final = Machine(ticker=ticker_of_worker)
+"""The machine of a shard that Ray hosts."""
 
 
 class VerifierHost:
@@ -73,7 +100,7 @@ class RayShard:
     def _start(self) -> None:
         actor: Any = ray.remote(ShardHost)
         self._actor = actor.options(max_restarts=-1, max_task_retries=0, **QUIET).remote(
-            self._settings, self._rules
+            self._settings, self._rules, machine=WORKER
         )
         self._not_before = time.monotonic() + self._pause_s
 
@@ -175,6 +202,17 @@ class RayRuntime:
     def stop(self) -> None:
         """Leave Ray, and end what was started on this machine."""
         ray.shutdown()
+
+    async def lost(self) -> str:
+        """Return which process of Ray is gone, once one of those started here is."""
+        # Ray says it to nobody else: its calls wait, for what cannot come back.
+        node = ray._private.worker._global_node
+        while True:
+            dead: list[tuple[str, Any]] = node.dead_processes() if node is not None else []
+            vital = sorted({kind for kind, _ in dead} & VITAL)
+            if vital:
+                return " and ".join(vital)
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def shard(self, settings: ShardSettings) -> Shard:
         """Return a shard; its first call waits for its recovery."""

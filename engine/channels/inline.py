@@ -80,6 +80,11 @@ class InlineRuntime:
         for hosted in self._hosted:
             hosted.stop()
 
+    async def lost(self) -> str:
+        """Never return: what is lost here takes this process with it."""
+        await asyncio.Event().wait()
+        return ""
+
     async def shard(self, settings: ShardSettings) -> Shard:
         """Return a shard; its first call waits for its recovery."""
         shard = InlineShard(settings, self._rules)

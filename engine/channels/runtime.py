@@ -16,6 +16,9 @@ class Runtime(Protocol):
     def stop(self) -> None:
         """End all that was hosted."""
 
+    async def lost(self) -> str:
+        """Return what is gone, once nothing can be hosted any more; only a new start helps then."""
+
     async def shard(self, settings: ShardSettings) -> Shard:
         """Start a shard; its first answer comes once it has recovered."""
 
