@@ -73,6 +73,12 @@ def test_any_signature_comes_back(signature: bytes) -> None:
     assert there_and_back([batch]) == [batch]
 
 
+@pytest.mark.parametrize("step", [-1_000, -1, 0, 1, 999, 1_000, 2**62])
+def test_any_time_comes_back(step: int) -> None:
+    batch = [claim(IDS[0], n, n, n, at=NOON + step * (n - 2)) for n in (2, 3)]
+    assert there_and_back([batch]) == [batch]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 2**250), st.binary(min_size=32, max_size=32))
 def test_a_der_signature_takes_64_bytes(key: int, digest: bytes) -> None:
@@ -129,7 +135,8 @@ def test_a_packed_log_gives_back_every_event_from_anywhere(tmp_path: Path) -> No
     assert verify_directory(tmp_path).ok
 
 
-@settings(max_examples=10, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
 @given(frames)
 def test_a_log_of_any_events_is_the_same_when_it_is_packed(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[AnyEvent]]

@@ -1,12 +1,14 @@
 """Packed segments: the same records, joined to the log as before, and one form whole always."""
 
 import errno
+from hashlib import sha256
 from pathlib import Path
 
-import msgspec
+import google_crc32c
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.wal.disk import (
     NEVER,
@@ -14,7 +16,6 @@ from tests.wal.disk import (
     SMALL,
     BreakingFiles,
     Killed,
-    change,
     copied,
     fill,
     flip,
@@ -22,12 +23,16 @@ from tests.wal.disk import (
     record,
     sealed_segments,
 )
+from tests.wal.test_order import MANIFEST, Watched
 from wal import CorruptLogError, Log, LogFailedError, LogReader, Position, inspect, verify
 from wal.codec import LengthPrefixed
 from wal.files import Files
-from wal.format import MANIFEST_NAME, SEGMENTS
+from wal.format import CHAIN_BYTES, CRC, MANIFEST_NAME, SEGMENTS, SNAPSHOT_HEADER, Flag
+from wal.frame import BadFrame, FrameEncoder, genesis
 from wal.manifest import Manifest, SegmentEntry, decode_manifest, encode_manifest
 from wal.pack import Packed, PackingError, pack, packed_name
+from wal.segment import Link, SegmentHeader, SegmentScan, Source, encode_segment_header
+from wal.verify_segment import Broken, Expected, SegmentJudge
 
 RECORDS = 600
 
@@ -116,15 +121,34 @@ def test_the_log_goes_on_behind_packed_segments(packed_log: Path, tmp_path: Path
 def test_snapshots_in_packed_segments_are_still_judged_by_the_chain(
     packed_log: Path, tmp_path: Path
 ) -> None:
-    directory = copied(packed_log, tmp_path / "log")
-    manifest = manifest_of(directory)
-    assert manifest.snapshots
-    for snapshot in manifest.snapshots:
+    for index in range(len(manifest_of(packed_log).snapshots)):
+        directory = copied(packed_log, tmp_path / "log")
+        manifest = manifest_of(directory)
+        snapshot = manifest.snapshots[index]
         (inside,) = (s for s in manifest.sealed if s.first_lsn <= snapshot.lsn <= s.last_lsn)
         assert inside.packed
-    change(directory / manifest.snapshots[0].path, lambda data: data.__setitem__(48, data[48] ^ 1))
-    (damage,) = verify(directory, files=QUICK).damages
-    assert damage.segment == manifest.snapshots[0].path
+        forged = with_another_chain((directory / snapshot.path).read_bytes())
+        (directory / snapshot.path).write_bytes(forged)
+        entry = replace(snapshot, sha256=sha256(forged).digest())
+        snapshots = (*manifest.snapshots[:index], entry, *manifest.snapshots[index + 1 :])
+        write_manifest_of(directory, replace(manifest, snapshots=snapshots))
+        (damage,) = verify(directory, files=QUICK).damages
+        assert (damage.segment, damage.reason) == (
+            snapshot.path, "the snapshot stands for another history",
+        )  # fmt: skip
+
+
+def with_another_chain(data: bytes) -> bytes:
+    """Return a snapshot that says it continues another log, all its checksums right."""
+    *head, chain, size, root = SNAPSHOT_HEADER.unpack_from(data)
+    fixed = SNAPSHOT_HEADER.pack(*head, chain[::-1], size, root)
+    fixed += CRC.pack(google_crc32c.value(fixed))
+    body = fixed + data[len(fixed) : -CHAIN_BYTES]
+    return body + sha256(body).digest()
+
+
+def write_manifest_of(directory: Path, manifest: Manifest) -> None:
+    (directory / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
 
 
 def test_a_reader_that_stands_in_the_original_reads_on(log_of: Path) -> None:
@@ -159,7 +183,7 @@ def test_a_packed_form_of_another_segment_is_not_adopted(log_of: Path) -> None:
         for field, wrong in {
             "after": bytes(32), "last_position": 7, "first_lsn": 3, "size": 5, "plain_bytes": 1,
         }.items():  # fmt: skip
-            entry = msgspec.structs.replace(packed.entry, **{field: wrong})
+            entry = replace(packed.entry, **{field: wrong})
             assert not log.adopt(Packed(entry=entry, temporary=packed.temporary))
             assert packed.temporary not in QUICK.scan(log_of / SEGMENTS)
             again = pack(QUICK, log_of, log.sealed[0].name, LengthPrefixed)
@@ -209,6 +233,7 @@ def test_what_the_disk_does_not_give_back_is_not_kept(log_of: Path) -> None:
     assert not list((log_of / SEGMENTS).glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_packed_segment_is_noticed(packed_log: Path, tmp_path: Path) -> None:
     directory = copied(packed_log, tmp_path / "log")
     for path in sealed_segments(directory):
@@ -220,19 +245,59 @@ def test_every_flipped_bit_of_a_packed_segment_is_noticed(packed_log: Path, tmp_
     assert verify(directory, files=QUICK).ok
 
 
-def test_the_manifest_tells_the_forms_apart(packed_log: Path, tmp_path: Path) -> None:
-    for field in ("packed_chain", "after"):
-        directory = copied(packed_log, tmp_path / "log")
-        manifest = manifest_of(directory)
-        last = msgspec.structs.replace(
-            manifest.sealed[-1], **{field: b"" if field == "packed_chain" else bytes(32)}
-        )
-        wrong = msgspec.structs.replace(manifest, sealed=(*manifest.sealed[:-1], last))
-        (directory / MANIFEST_NAME).write_bytes(encode_manifest(wrong))
-        assert not verify(directory, files=QUICK).ok
-        if field == "packed_chain":
-            with pytest.raises(CorruptLogError, match="does not belong"):
-                list(LogReader(directory).read(Position(RECORDS)))
+@pytest.mark.parametrize(
+    ("field", "value"), [("packed_chain", b""), ("packed_chain", bytes(32)), ("after", bytes(32))]
+)
+def test_the_manifest_tells_the_forms_apart(
+    packed_log: Path, tmp_path: Path, field: str, value: bytes
+) -> None:
+    directory = copied(packed_log, tmp_path / "log")
+    manifest = manifest_of(directory)
+    last = replace(manifest.sealed[-1], **{field: value})
+    write_manifest_of(directory, replace(manifest, sealed=(*manifest.sealed[:-1], last)))
+    assert not verify(directory, files=QUICK).ok
+    if not value:
+        with pytest.raises(CorruptLogError, match="does not belong"):
+            list(LogReader(directory).read(Position(RECORDS)))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_frame_of_the_other_form_is_refused(tmp_path: Path, packed: bool) -> None:
+    chain = genesis(0)
+    link = Link("segment", 0, 1, 1, 1, 1, chain, packed)
+    header = SegmentHeader(
+        shard_id=0, epoch=1, number=1, first_lsn=1, first_position=1, created_ns=0,
+        segment_id=bytes(16), chain=chain, packed=packed,
+    )  # fmt: skip
+    raw = (chain if packed else b"") + LengthPrefixed().encode(Position(1), [b"record"])
+    flags = Flag.EPOCH_START | (0 if packed else Flag.PACKED)
+    frame = FrameEncoder(1, 1, 1, chain, 1).encode(raw, 1, flags, 0)
+    data = encode_segment_header(header) + frame.data
+    (tmp_path / "segment").write_bytes(data)
+    source = Source(QUICK, tmp_path / "segment")
+    with pytest.raises(BadFrame, match="the reverse"):
+        SegmentScan(source, link).next()
+    source.close()
+    expected = Expected(0, 1, 1, 1, 1, chain, packed)
+    judge = SegmentJudge(lambda at, size: data[at : at + size], expected, LengthPrefixed(), True)
+    judge.header()
+    with pytest.raises(Broken, match="the reverse"):
+        judge.frame()
+
+
+def test_a_packed_form_is_named_when_it_is_durable_and_the_original_goes_after(
+    tmp_path: Path,
+) -> None:
+    files = Watched()
+    with Log.open(tmp_path / "log", SMALL, files=files) as log:
+        fill(log, frames=200, records=1)
+        files.done.clear()
+        packed = pack(files, tmp_path / "log", log.sealed[0].name, LengthPrefixed)
+        assert files.done == ["write 1.pack", "sync 1.pack"]
+        assert packed is not None
+        files.done.clear()
+        assert log.adopt(packed)
+        assert files.done == ["rename 1.pack", "sync wal", *MANIFEST, "unlink 1.wal"]
 
 
 def test_a_packed_file_is_no_live_segment(packed_log: Path, tmp_path: Path) -> None:
@@ -240,8 +305,8 @@ def test_a_packed_file_is_no_live_segment(packed_log: Path, tmp_path: Path) -> N
     manifest = manifest_of(directory)
     last = manifest.sealed[-1]
     live = SegmentEntry(**{name: getattr(last, name) for name in SegmentEntry.__struct_fields__})
-    wrong = msgspec.structs.replace(manifest, sealed=manifest.sealed[:-1], live=live, snapshots=())
-    (directory / MANIFEST_NAME).write_bytes(encode_manifest(wrong))
+    wrong = replace(manifest, sealed=manifest.sealed[:-1], live=live, snapshots=())
+    write_manifest_of(directory, wrong)
     with pytest.raises(CorruptLogError, match="does not belong"):
         Log.open(directory, SMALL, files=QUICK)
     assert not verify(directory, files=QUICK).ok
@@ -335,7 +400,8 @@ def test_both_forms_are_kept_when_the_one_that_counts_is_damaged(log_of: Path) -
 runs = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
 @given(runs=runs, size=st.integers(0, 200), snapshots=st.sets(st.integers(0, 59), max_size=5))
 def test_any_history_comes_back(
     tmp_path_factory: pytest.TempPathFactory, runs: list[int], size: int, snapshots: set[int]
