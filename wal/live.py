@@ -25,6 +25,8 @@ from wal.statistics import Counters, LogStatistics
 from wal.writer import SegmentWriter, begin_segment
 
 _NS_PER_S = 1_000_000_000
+_TOLD_AFTER_NS = _NS_PER_S
+"""A MANIFEST costs some milliseconds, so it is not for the pauses between two claims."""
 
 
 class Live(Generic[R]):
@@ -116,6 +118,19 @@ class Live(Generic[R]):
         self._write(frame, 0, 0)
         self.counters.watermarks += 1
         self._unproven = False
+
+    def tell_manifest_in_time(self) -> None:
+        """Say in the MANIFEST how far the live segment goes, once nothing came for a second.
+
+        A block that is lost with the newest frames takes the frame that proves them along; another
+        file must know of them.
+        """
+        if (
+            self.last_lsn > self.manifest.known_durable_lsn
+            and self._files.now_ns() - self._wall_ns >= _TOLD_AFTER_NS
+        ):
+            durable = {"durable_lsn": self.last_lsn, "wall_ns": self._wall_ns}
+            self._keep(msgspec.structs.replace(self.manifest, **durable))
 
     def add_snapshot(self, entry: SnapshotEntry) -> None:
         """Name a snapshot that was verified, then remove those that are too old."""

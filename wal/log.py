@@ -139,15 +139,15 @@ class Log(Generic[R]):
         return self._live.last
 
     def idle(self) -> bool:
-        """Prove the newest records durable by a frame of its own, if nothing else did.
+        """Prove the newest records durable by a frame of its own; return whether one was needed.
 
-        To be called when no commit came for a while, at most 50 ms after the last one.
-
-        Returns:
-            Whether a frame was written.
+        To be called while no commit comes, first at most 50 ms after the last one; after a second
+        the MANIFEST says it too.
         """
         self._check()
         if not self._live.unproven:
+            with self._ending_on_error():
+                self._live.tell_manifest_in_time()
             return False
         self._watermark()
         return True
