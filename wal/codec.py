@@ -55,6 +55,22 @@ class Measured(Protocol[R_contra]):
 
 
 @runtime_checkable
+class Placed(Protocol):
+    """A codec whose payloads say where they belong, for a reader that lost count."""
+
+    def first_of(self, payload: bytes) -> Position:
+        """Return the position of the first record of a payload, or raise if it is none."""
+
+
+@runtime_checkable
+class Skipping(Protocol):
+    """A codec that can pass a frame nobody wants for less than it costs to decode it."""
+
+    def skip(self, first: Position, count: int, payload: bytes) -> None:
+        """Remember of a payload what later ones build on; raise as `decode` if it is none."""
+
+
+@runtime_checkable
 class Packable(Protocol[R]):
     """A codec that has a denser form for segments that are packed.
 

@@ -5,10 +5,11 @@ The one rule: nothing is yielded that is not proven durable, and nothing that do
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, NamedTuple
 
-from wal.codec import DECODE_FAULTS, Codec, Position, R, codec_for
+from wal.codec import DECODE_FAULTS, Codec, Position, R, Skipping, codec_for
 from wal.errors import CorruptLogError
 from wal.files import Files
 from wal.format import FRAME_HEADER_BYTES
@@ -46,6 +47,7 @@ class Cursor(Generic[R]):
         self._make_codec = codec
         self._start = start
         self._codec = codec()
+        self._skipping: Skipping | None = None
         self._scan: SegmentScan | None = None
 
     def batches(self, extents: Sequence[Extent]) -> Iterator[tuple[Position, list[R]]]:
@@ -62,7 +64,10 @@ class Cursor(Generic[R]):
             scan = self._enter(extent)
             while self._more(scan, extent):
                 first = scan.position
-                records = self._decode(scan, self._next(scan, extent), first)
+                frame = self._next(scan, extent)
+                if scan.position <= self._start and self._skip(scan, frame, first):
+                    continue
+                records = self._decode(scan, frame, first)
                 if first < self._start:
                     records = records[self._start - first :]
                     first = self._start
@@ -109,6 +114,7 @@ class Cursor(Generic[R]):
             raise
         self._scan = scan
         self._codec = codec_for(self._make_codec, scan.header.packed)
+        self._skipping = self._codec if isinstance(self._codec, Skipping) else None
         return scan
 
     def _more(self, scan: SegmentScan, extent: Extent) -> bool:
@@ -128,19 +134,35 @@ class Cursor(Generic[R]):
         except BadFrame as bad:
             raise CorruptLogError(scan.name, scan.offset, bad.reason) from bad
 
+    def _skip(self, scan: SegmentScan, frame: Frame, first: int) -> bool:
+        """Pass a frame that lies before the start; whether that could be done without decoding."""
+        if self._skipping is None:
+            return False
+        if frame.header.records:
+            with _judged(scan, frame):
+                self._skipping.skip(Position(first), frame.header.records, frame.payload)
+        return True
+
     def _decode(self, scan: SegmentScan, frame: Frame, first: int) -> list[R]:
         count = frame.header.records
         if not count:
             return []
-        try:
+        with _judged(scan, frame):
             records = self._codec.decode(Position(first), count, frame.payload)
-        except DECODE_FAULTS as error:
-            reason = f"the codec does not take the payload: {error!r}"
-            raise CorruptLogError(scan.name, frame.offset, reason) from error
         if len(records) != count:
             reason = f"{len(records)} records where the header says {count}"
             raise CorruptLogError(scan.name, frame.offset, reason)
         return records
+
+
+@contextmanager
+def _judged(scan: SegmentScan, frame: Frame) -> Iterator[None]:
+    """Let what a codec raises say that the frame is corrupt."""
+    try:
+        yield
+    except DECODE_FAULTS as error:
+        reason = f"the codec does not take the payload: {error!r}"
+        raise CorruptLogError(scan.name, frame.offset, reason) from error
 
 
 def is_proven(scan: SegmentScan) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from engine.channels.columns import ColumnCodec
 from engine.core.events import AnyEvent, ClaimReceived
-from engine.core.types import AMOUNT_MAX, ChannelId, Checks, TimeNs
+from engine.core.types import AMOUNT_MAX, ChannelId, Checks, Position, TimeNs
 
 EVENT_SCHEMA_VERSION: Final = 1
 _ALL: Final = Checks.ALL
@@ -37,6 +37,17 @@ class Payload(msgspec.Struct, frozen=True, array_like=True, gc=False):
     others: list[tuple[int, AnyEvent]]
 
 
+class PassedPayload(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The same, read by somebody who does not want the signatures."""
+
+    first: int
+    at: int
+    channels: list[int]
+    increments: list[int]
+    signatures: msgspec.Raw
+    others: list[tuple[int, AnyEvent]]
+
+
 class EventCodec:
     """Turns the events of a frame into its payload and back; one instance per segment.
 
@@ -53,6 +64,7 @@ class EventCodec:
         self._amounts: list[int] = []
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Payload).decode
+        self._decode_passed = msgspec.msgpack.Decoder(PassedPayload).decode
 
     def packed(self) -> ColumnCodec:
         """Return the codec of a segment that was packed."""
@@ -90,6 +102,10 @@ class EventCodec:
                 self._note(event)
         return self._encode(Payload(first, at, channels, increments, signatures, others))
 
+    def first_of(self, payload: bytes) -> Position:
+        """Return the position of the first event of a payload."""
+        return Position(self._decode(payload).first)
+
     def decode(self, first: int, count: int, payload: bytes) -> list[AnyEvent]:
         """Return the `count` events of a payload.
 
@@ -113,6 +129,33 @@ class EventCodec:
             events.append(other)
         events += self._claims(claims, frame.at)
         return events
+
+    def skip(self, first: int, count: int, payload: bytes) -> None:
+        """Remember of a payload what later ones build on, without making its events.
+
+        Raises:
+            ValueError: the bytes are not the payload of this place in the log.
+        """
+        frame = self._decode_passed(payload)
+        if frame.first != first or len(frame.channels) + len(frame.others) != count:
+            raise ValueError(f"payload of another place than {first}")
+        claims = zip(frame.channels, frame.increments, strict=True)
+        passed = 0
+        for index, other in frame.others:
+            if index < passed:
+                raise ValueError(f"an event at place {index}, where {passed} is next")
+            if index > passed:
+                self._pass(islice(claims, index - passed))
+            self._note(other)
+            passed = index + 1
+        self._pass(claims)
+
+    def _pass(self, rows: Iterable[tuple[int, int]]) -> None:
+        versions, sequences, amounts = self._versions, self._sequences, self._amounts
+        for number, increment in rows:
+            versions[number] += 1
+            sequences[number] += 1
+            amounts[number] += increment
 
     def _claims(self, rows: Iterable[tuple[int, int, bytes]], at: int) -> list[AnyEvent]:
         """Return the claims of some rows of the columns.
@@ -150,12 +193,14 @@ class EventCodec:
 
     def _note(self, event: AnyEvent) -> None:
         """Keep what an event that was written whole leaves behind."""
-        number = self._numbers.get(event.channel_id)
+        channel_id = event.channel_id
+        number = self._numbers.get(channel_id)
         if number is None:
-            number = self._numbers[event.channel_id] = len(self._ids)
-            self._ids.append(event.channel_id)
-            for row in (self._versions, self._sequences, self._amounts):
-                row.append(0)
+            number = self._numbers[channel_id] = len(self._ids)
+            self._ids.append(channel_id)
+            self._versions.append(0)
+            self._sequences.append(0)
+            self._amounts.append(0)
         self._versions[number] = event.version
         if type(event) is ClaimReceived:
             self._sequences[number] = event.sequence
