@@ -194,7 +194,8 @@ class _Verifier:
         """Judge the segments in order, each against the MANIFEST and against the one before."""
         shard_id = manifest["shard_id"]
         chain = sha256(GENESIS + shard_id.to_bytes(4, "little")).digest()
-        lsn, position, epoch = manifest["retained_lsn"], 1, 0
+        lsn, position = manifest["retained_lsn"], 1
+        epoch = 0 if lsn == 1 else None  # what came before a cut is not known
         # None until the frame was judged; it stays so where damage hides the frame.
         self._chains = {entry["lsn"]: None for entry in manifest["snapshots"]} | {0: chain}
         if lsn > 1 and manifest["sealed"]:
@@ -209,7 +210,8 @@ class _Verifier:
             ):  # fmt: skip
                 self._damage(path, Broken(0, "the segment does not follow the one before it"))
             try:
-                self._segment(path, entry, manifest, entry["epoch"] != epoch)
+                new_epoch = None if epoch is None else entry["epoch"] != epoch
+                self._segment(path, entry, manifest, new_epoch)
             except Misplaced:
                 self._misplaced.append(path)
             except Broken as broken:
@@ -234,7 +236,7 @@ class _Verifier:
         order = {path: index for index, path in enumerate(named)}
         self._damages.sort(key=lambda damage: order.get(damage.segment, len(order)))
 
-    def _segment(self, path: str, entry: Any, manifest: Any, new_epoch: bool) -> None:
+    def _segment(self, path: str, entry: Any, manifest: Any, new_epoch: bool | None) -> None:
         try:
             fetch = _Window(self._files, self._directory / path, self._tell)
         except FileNotFoundError as error:

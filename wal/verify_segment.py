@@ -73,7 +73,7 @@ class SegmentJudge:
     """
 
     def __init__(
-        self, fetch: Fetch, expected: Expected, codec: Codec[Any], new_epoch: bool
+        self, fetch: Fetch, expected: Expected, codec: Codec[Any], new_epoch: bool | None
     ) -> None:
         self._fetch = fetch
         self._expected = expected
@@ -149,6 +149,11 @@ class SegmentJudge:
         self.chain = chain
         self.log_chain = log_chain
 
+    def _is_marked_rightly(self, marked: bool) -> bool:
+        if self.lsn != self._expected.first_lsn:
+            return not marked
+        return self._new_epoch is None or marked == self._new_epoch
+
     def _judge_place(self, flags: int, said: tuple[int, int, int, int], wall_ns: int) -> None:
         expected = self._expected
         epoch, number, lsn, durable = said
@@ -157,8 +162,7 @@ class SegmentJudge:
             raise Broken(self.offset, f"a frame (epoch, segment, lsn, durable) {said} here")
         if bool(flags & Flag.PACKED) != expected.packed:
             raise Broken(self.offset, "a packed frame among others, or the reverse")
-        begins = self._new_epoch and self.lsn == expected.first_lsn
-        if bool(flags & Flag.EPOCH_START) != begins:
+        if not self._is_marked_rightly(bool(flags & Flag.EPOCH_START)):
             raise Broken(self.offset, "the mark of an epoch's first frame is wrong")
         if self._sealed:
             raise Broken(self.offset, "a frame behind the seal")
