@@ -46,15 +46,18 @@ class Post:
         self._sent = sent
         self._listens = listens
         self._told: list[Answer | None] = [None] * len(sent)
+        client.say("sends", [_claim_in_words(one) for one in sent])
 
     def take(self, submission: Submission) -> None:
         """Hear what is new in the answers; the history hears it even if the client does not."""
         world, history = self._client.world, self._client.history
         if self._engine is not world.engine:
             return  # whoever tells this is gone, and was when it told
+        news = []
         for index, answer in enumerate(submission.answers):
             if answer is self._told[index]:
                 continue
+            news.append(_answer_in_words(answer, submission.shards[index]))
             self._told[index] = answer
             try:
                 history.hears(self._sent[index], answer, submission.shards[index])
@@ -62,6 +65,7 @@ class Post:
                 world.fail(broken)
             if self._listens:
                 self._client.hear(self._sent[index], answer)
+        self._client.say("hears" if self._listens else "misses", news)
         if not self.done.done():
             self.done.set_result(None)
 
@@ -94,6 +98,10 @@ class Client:
             await self._send([*self._open.values()][:8], heard=True)
             await asyncio.sleep(AGAIN_S)
         await self._read()
+
+    def say(self, what: str, parts: Sequence[str]) -> None:
+        """Tell the story of this client."""
+        self.world.say(f"client {self.number}", f"{what} {', '.join(parts)}")
 
     # One round ----------------------------------------------------------------------------------
 
@@ -179,7 +187,7 @@ class Client:
             return
         engine = await self._engine()
         listens = heard or self._chance.random() < 0.9
-        self.history.sends(sent)
+        sent = self.history.sends(sent)
         post = Post(self, engine, sent, listens=listens)
         submission = Submission(len(sent), post.take, post.take)
         engine.router.submit([one.claim for one in sent], submission)
@@ -248,9 +256,11 @@ class Client:
     async def _command(self, command: commands.AnyCommand) -> bool:
         """Return whether the command is known to be done."""
         engine = await self._engine()
+        self.say("asks for", [type(command).__name__])
         outcome = await self._in_time(engine.router.execute(command))
         if engine is not self.world.engine or outcome is None:
             return False
+        self.say("is told", [outcome.rejected.code if outcome.rejected else "done"])
         return outcome.rejected is None
 
     async def _read(self) -> None:
@@ -285,3 +295,14 @@ class Client:
             return await asyncio.wait_for(asked, PATIENCE_S)
         except TimeoutError:
             return None
+
+
+def _claim_in_words(sent: Sent) -> str:
+    kind = "" if sent.kind == "honest" else f"{sent.kind} "
+    return f"{kind}{sent.sequence or '-'}:{sent.amount}"
+
+
+def _answer_in_words(answer: Answer, shard: int) -> str:
+    if answer.status in (Status.ACCEPTED, Status.DUPLICATE):
+        return f"{answer.status.name.lower()} {answer.sequence} at {shard}-{answer.position}"
+    return answer.code.value if answer.code is not None else answer.status.name.lower()

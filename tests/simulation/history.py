@@ -5,16 +5,17 @@ hold every fact, nothing that was never sent, and the state must be the sum of t
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Final
 
-from engine.channels.journal import CorruptLogError
+from engine.channels.journal import CorruptLogError, ShardJournal
 from engine.channels.messages import Answer, Status
-from engine.channels.recovery import recover, state_hash
+from engine.channels.recovery import _begun, replay_into, state_hash
 from engine.core import events as ev
 from engine.core.channel import Channel
 from engine.core.rejections import RejectCode
-from engine.core.types import State
+from engine.core.types import Position, State
 from tests.simulation.signed import CHANNELS, channel_id_of, signature_of
 from tests.simulation.world import Broken, World
 
@@ -55,9 +56,12 @@ class Account:
 
 
 class Sent:
-    """A claim as a client sent it; `kind` is `honest`, `forged` or `other` (signed, too late)."""
+    """A claim as a client sent it; `kind` is `honest`, `forged` or `other` (signed, too late).
 
-    __slots__ = ("amount", "claim", "floor", "kind", "number", "sequence")
+    `floor` is the mark that was promised when it was sent, `promised` whether it was itself.
+    """
+
+    __slots__ = ("amount", "claim", "floor", "kind", "number", "promised", "sequence")
 
     def __init__(self, number: int, sequence: int, amount: int, claim: object, kind: str) -> None:
         self.number = number
@@ -66,6 +70,7 @@ class Sent:
         self.claim = claim
         self.kind = kind
         self.floor = 0
+        self.promised = False
 
 
 class Promise:
@@ -93,8 +98,10 @@ class History:
         self.logs: dict[int, list[ev.AnyEvent]] = defaultdict(list)
         self.accounts: dict[int, Account] = {}
         self.homes: dict[int, int] = {}
+        self._written: dict[int, list[ev.AnyEvent]] = defaultdict(list)
         self._world = world
         self._accepted: dict[int, set[int]] = defaultdict(set)
+        self._promised_claims: dict[int, set[tuple[int, int]]] = defaultdict(set)
         self._signed: set[tuple[int, int]] = set()
         self._tops: dict[tuple[int, int], int] = {}
         self._unmet: dict[int, list[tuple[int, Promise]]] = defaultdict(list)
@@ -102,12 +109,16 @@ class History:
 
     # What clients send and hear -----------------------------------------------------------------
 
-    def sends(self, sent: Iterable[Sent]) -> None:
+    def sends(self, claims: Iterable[Sent]) -> list[Sent]:
+        """Return the claims as they are sent this time, with what is promised by now."""
+        sent = [copy(one) for one in claims]
         for one in sent:
             one.floor = self.marks[one.number]
+            one.promised = (one.sequence, one.amount) in self._promised_claims[one.number]
             self.counts["sent"] += 1
             if one.kind != "forged":
                 self._signed.add((one.number, one.amount))
+        return sent
 
     def commands(self, number: int, kind: str) -> None:
         """A client asks for something else than a claim."""
@@ -143,6 +154,7 @@ class History:
             self._broken(sent, answer, f"before it was {known.amount} at {known.position}")
         if answer.status is Status.ACCEPTED:
             self._accepted[sent.number].add(answer.sequence)
+        self._promised_claims[sent.number].add((sent.sequence, sent.amount))
         self.marks[sent.number] = max(self.marks[sent.number], sent.amount)
         self.counts["promises"] += 1
 
@@ -168,10 +180,7 @@ class History:
         """Refuse the refusal of a claim that was accepted, or of a number nothing else has."""
         if sent.sequence and answer.code in FORGOTTEN:
             self._broken(sent, answer, "nothing else has this number")
-        if any(
-            promise.amount == sent.amount and sent.sequence in (0, promise.sequence)
-            for promise in self.promises[sent.number].values()
-        ):
+        if sent.promised:
             self._broken(sent, answer, "it had been accepted")
 
     def sees(self, number: int, channel: Channel | None, floor: int) -> None:
@@ -202,7 +211,7 @@ class History:
         journal = shard.host._journal
         before = self.logs[shard.number]
         try:
-            now = [event for _, batch in journal.read_batches(1) for event in batch]
+            now = self._whole_log(shard.number, journal)
         except CorruptLogError as error:
             self._world.refused(shard, error)
             shard.kill("is stopped by the operator")
@@ -213,9 +222,31 @@ class History:
         for event in now[len(before) :]:
             self._take(event, shard.number)
         self.logs[shard.number] = now
+        self._follow(shard.number, journal)
         for number, promise in self._unmet.pop(shard.number, ()):
             self._meets(now, number, promise)
         self._is_the_sum(shard, now)
+
+    def _whole_log(self, shard: int, journal: ShardJournal) -> list[ev.AnyEvent]:
+        """Return every event; what was cut away is taken from what was seen before it went."""
+        manifest = journal._log._live.manifest
+        entries = [*manifest.sealed, manifest.live]
+        first = entries[0].first_position
+        seen = [*self.logs[shard], *self._written[shard]][: first - 1]
+        if len(seen) < first - 1:
+            raise Broken(f"the log of shard {shard} begins at {first}; {len(seen)} came before")
+        return [*seen, *(event for _, batch in journal.read_batches(first) for event in batch)]
+
+    def _follow(self, shard: int, journal: ShardJournal) -> None:
+        """Keep what is written from now on, because it may be cut before the next start."""
+        written = self._written[shard] = []
+        append = journal.append
+
+        def appending(events: Sequence[ev.AnyEvent]) -> Position:
+            written.extend(events)
+            return append(events)
+
+        journal.append = appending  # type: ignore[method-assign]
 
     def _is_the_sum(self, shard: "SimShard", now: list[ev.AnyEvent]) -> None:
         host = shard.host
@@ -231,7 +262,8 @@ class History:
             summed = (account.version, account.capacity, account.claimed, account.sequence)
             if said != summed or channel.state is not account.state:
                 raise Broken(f"channel {NUMBERS[channel_id]} is {said}, its log says {summed}")
-        genesis = recover(host._journal, host._settings.validation.retries, from_genesis=True)
+        genesis = _begun([])
+        replay_into(genesis, 1, now, host._settings.validation.retries)
         if state_hash(genesis.actors) != state_hash(actors) or genesis.position != len(now):
             raise Broken(f"shard {shard.number}: another state from its first event than at start")
         self.counts["proofs"] += 1

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from random import Random
 from unittest import mock
 
 import msgspec
@@ -112,7 +113,7 @@ class Play:
         self.faults = Faults(self.world, chance.randint(1, 8))
         self.world.checker, self.world.nemesis = self.history, self.faults
         self._rounds = chance.randint(4, 24)
-        self._config = _config(shards, chance.choice((10, 30, 100)), chance.choice((8, 16, 64)))
+        self._config = _config(shards, chance)
         numbers = chance.sample(range(CHANNELS), chance.randint(1, 5))
         self._clients = [Client(self.world, self.history, one) for one in numbers]
         self._end = chance.choice(("told to stop", "killed", "without power"))
@@ -243,15 +244,21 @@ def _datadir(shards: int) -> Path:
     return folder.resolve()
 
 
-def _config(shards: int, checkpoint_events: int, batch_claims_max: int) -> Config:
+def _config(shards: int, chance: Random) -> Config:
+    """Return settings under which a short history has all that a long one has."""
     return Config(
         datadir=str(_datadir(shards)),
         placement=PlacementOptions(runtime="inline", shards=shards),
         shard=ShardOptions(
-            tick_ms=100, checkpoint_events=checkpoint_events, segment_bytes=8_192 * 2
+            tick_ms=100,
+            checkpoint_events=chance.choice((5, 20, 100)),
+            increments_max=chance.choice((2, 3)),
+            log_kept=chance.choice(("all", "checkpointed")),
+            segment_bytes=8_192,
+            pack_after_s=chance.choice((0, 1)),
         ),
         lane=LaneOptions(
-            batch_claims_max=batch_claims_max, gather_ms=5, unavailable_after_ms=1_500
+            batch_claims_max=chance.choice((8, 16, 64)), gather_ms=5, unavailable_after_ms=1_500
         ),
         validation=ValidationOptions(hold_ms=300),
         verify=VerifyOptions(verify_timeout_s=0.5, wait_timeout_s=1.0, restart_backoff_s=0.05),
