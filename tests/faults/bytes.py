@@ -131,7 +131,7 @@ def start_on(log: Specimen, files: MemoryFiles, path: str, byte: int) -> str:
         if state_hash(recover(journal, LIMITS).actors) != log.state:
             return WRONG
         if path in log.snapshots:
-            return FELL_BACK if alarmed else UNREAD if path != log.snapshots[-1] else WRONG
+            return FELL_BACK if alarmed else WRONG if path in log.newest_line else UNREAD
         return UNREAD if _is_refused_when_read(log, journal, path, byte) else WRONG
     finally:
         journal._log.abandon()

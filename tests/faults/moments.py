@@ -16,7 +16,7 @@ from engine.core import commands
 from engine.core.types import Sequencing
 from tests.channels.world import item
 from tests.faults.memory import MemoryFiles
-from tests.faults.specimen import OPTIONS, ROOT, MemoryDesk, disk_of, started
+from tests.faults.specimen import OPTIONS, ROOT, MemoryDesk, disk_of, merge, pack_oldest, started
 from wal.files import How
 from wal.format import MANIFEST_NAME
 
@@ -93,7 +93,8 @@ class Story(NamedTuple):
 
 @cache
 def story() -> Story:
-    """Live a life of two incarnations: frames of all sizes, rotations, checkpoints, a close."""
+    """Live a life of two incarnations: frames of all sizes, rotations, checkpoints of both kinds, a
+    segment packed, a close."""
     files = _Recording()
     desk = MemoryDesk(files, OPTIONS_LARGE)
     for life in range(2):
@@ -113,6 +114,9 @@ def story() -> Story:
         desk.submit(item("c", 7_000 * (life + 1)))
         files.acknowledged = desk.shard.position
         if life == 0:
+            desk.shard.checkpoint()
+            pack_oldest(desk)
+            merge(desk)
             desk.restart()
     desk.do(commands.RequestClose, "a")
     files.acknowledged = desk.shard.position

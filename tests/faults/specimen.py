@@ -1,7 +1,8 @@
 """A small log with everything in it that a log can have, written by the engine itself, in memory.
 
 Three incarnations of one shard with truly signed claims: segments sealed by rotation, by a close
-and by a recovery, checkpoints, and a live segment whose newest events a watermark proves durable.
+and by a recovery, one of them packed, checkpoints of both kinds, and a live segment whose newest
+events a watermark proves durable.
 """
 
 from collections import Counter
@@ -10,7 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.channels.journal import EventCodec, LogOptions, ShardJournal
+from engine.channels.journal import (
+    EventCodec,
+    LogOptions,
+    ShardJournal,
+    accept_base,
+    pack_segment,
+)
+from engine.channels.merge import merging_of
 from engine.channels.recovery import Recovered, recover, state_hash
 from engine.channels.shard import Shard
 from engine.core import commands
@@ -21,7 +29,7 @@ from engine.validation.risk import RiskStage
 from tests.channels.world import SEAL_KEY, Desk, item, spoiled
 from tests.faults.memory import MemoryFiles
 from wal import VerifyReport, verify
-from wal.format import CHAIN_BYTES, MANIFEST_NAME, SEGMENT_HEADER_BYTES
+from wal.format import CHAIN_BYTES, MANIFEST_NAME, SEGMENT_HEADER_BYTES, SnapshotKind
 from wal.manifest import Manifest, decode_manifest
 
 ROOT = Path("/log")
@@ -85,6 +93,12 @@ class Specimen(NamedTuple):
     def snapshots(self) -> list[str]:
         """Paths of the checkpoints, oldest first."""
         return [f"{ROOT}/{entry.path}" for entry in self.manifest.snapshots]
+
+    @property
+    def newest_line(self) -> list[str]:
+        """Paths of the newest base and the increments upon it: what a start reads."""
+        bases = [entry.kind == SnapshotKind.BASE for entry in self.manifest.snapshots]
+        return self.snapshots[len(bases) - 1 - bases[::-1].index(True) :]
 
     @property
     def acknowledged(self) -> dict[str, int]:
@@ -176,7 +190,11 @@ def specimen() -> Specimen:
     desk.restart()
     _claims(desk, range(23, 25))
     desk.shard.checkpoint()
-    _claims(desk, range(25, 28))
+    pack_oldest(desk)
+    merge(desk)
+    _claims(desk, range(25, 27))
+    desk.shard.checkpoint()
+    _claims(desk, range(27, 29))
     desk.shard.tick()
     desk.crash()
     return read_specimen(files)
@@ -188,3 +206,18 @@ def _claims(desk: MemoryDesk, steps: range) -> None:
         by_amount = [item("c", 10 * step + more) for more in range(1 + step % 4)]
         desk.submit(item("a", step, step), *by_amount, spoiled(item("c", step)), item("a", 1, 1))
         desk.clock.forward(7)
+
+
+def pack_oldest(desk: MemoryDesk) -> None:
+    """Pack the oldest segment, as a process of its own would."""
+    packed = pack_segment(desk.directory, desk.log.sealed[0].name, desk.files)
+    assert packed is not None
+    assert desk.log.adopt(packed)
+
+
+def merge(desk: MemoryDesk) -> None:
+    """Make a base of the newest base and its increments, as a process of its own would."""
+    made = merging_of(desk.directory, desk.log.epoch, desk.files)
+    assert made.base is not None, made.error
+    accept_base(desk.files, desk.directory, made.base)
+    desk.log.adopt_base(made.base, None)

@@ -30,7 +30,10 @@ def test_the_log_holds_all_that_a_log_can_hold():
     log = specimen()
     assert judged(log.disk()).ok
     assert len(log.manifest.sealed) == 4
-    assert len(log.manifest.snapshots) == 3
+    assert log.manifest.sealed[0].packed
+    assert {entry.kind for entry in log.manifest.snapshots} == {0, 1}
+    assert len(log.newest_line) == 2
+    assert len(log.snapshots) > len(log.newest_line)
     assert {entry.epoch for entry in log.manifest.sealed} == {1, 2}
     assert started(log.disk()).events < log.events
     flags = {
@@ -57,7 +60,7 @@ def test_the_story_has_writes_of_many_sectors_to_every_kind_of_file():
         "00000000000000000001", "MANIFEST.tmp",
     }  # fmt: skip
     assert {moment.path.split(".", 1)[1] for moment in moments} == {
-        "wal", "wal.tmp", "snap.tmp", "tmp",
+        "wal", "wal.tmp", "pack.00000001.tmp", "snap.tmp", "inc.tmp", "tmp",
     }  # fmt: skip
     assert max(len(moment.data) for moment in moments) > 2 * max(SECTORS)
     assert len({moment.acknowledged for moment in moments}) > 10

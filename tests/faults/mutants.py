@@ -1,0 +1,313 @@
+"""The safeguards, one by one: where each stands, and what the code would be without it.
+
+A patch is as short as it can be, so that it survives changes around it; `test_mutations` says when
+one does not fit any more. `tests` are those that should notice, the likeliest first.
+"""
+
+from typing import Final, NamedTuple
+
+BYTES: Final = "tests/faults/test_bytes.py"
+FRAMES: Final = "tests/wal/test_frame.py"
+LOG: Final = "tests/wal/test_log.py"
+MANIFEST: Final = "tests/wal/test_manifest.py"
+ORDER: Final = "tests/wal/test_order.py"
+RECOVERY: Final = "tests/wal/test_recovery.py"
+SEGMENTS: Final = "tests/wal/test_segments.py"
+SNAPSHOTS: Final = "tests/wal/test_snapshot.py"
+VERIFY: Final = "tests/wal/test_verification.py"
+HOST: Final = "tests/channels/test_host.py"
+SHARD: Final = "tests/channels/test_shard.py"
+CLAIMS: Final = "tests/channels/test_order.py"
+STATE: Final = "tests/channels/test_recovery.py"
+SEALS: Final = "tests/verify/test_seal.py"
+RULES: Final = "tests/core/test_claim_rules.py"
+INVARIANTS: Final = "tests/core/test_invariants.py"
+
+
+class Mutant(NamedTuple):
+    """The code without one safeguard.
+
+    Attributes:
+        safeguard: what is removed, in words.
+        file: where it stands, from the root of the repository.
+        search: the text of it, which occurs once.
+        replace: what stands there instead.
+        tests: files that should notice.
+    """
+
+    safeguard: str
+    file: str
+    search: str
+    replace: str
+    tests: tuple[str, ...]
+
+
+MUTANTS: Final = (
+    # What is on disk before what
+    Mutant(
+        "the data sync of a frame", "wal/writer.py",
+        "self._files.sync(self._handle, data_only=data_only)", "pass", (ORDER, LOG),
+    ),
+    Mutant(
+        "the directory sync of the MANIFEST", "wal/manifest.py",
+        "    sync_directory(files, directory)\n", "", (ORDER,),
+    ),
+    Mutant(
+        "the directory sync of a new segment", "wal/writer.py",
+        "        sync_directory(files, directory)\n", "        pass\n", (ORDER,),
+    ),
+    Mutant(
+        "the sync of the MANIFEST's draft", "wal/files.py",
+        "        write_all(files, handle, data, 0)\n        files.sync(handle)\n",
+        "        write_all(files, handle, data, 0)\n", (ORDER,),
+    ),
+    Mutant(
+        "the sync of a checkpoint", "wal/snapshot.py",
+        "        files.sync(handle)\n", "", (ORDER,),
+    ),
+    Mutant(
+        "the sync of what a dead writer left", "wal/recovery.py",
+        "        sync_directory(files, path)\n", "        pass\n", (ORDER,),
+    ),
+    Mutant(
+        "the MANIFEST before the first frame of a segment", "wal/live.py",
+        "        self._keep(msgspec.structs.replace(manifest, live=self._writer.entry))\n"
+        "        self.counters.rotations += 1",
+        "        self.manifest = msgspec.structs.replace(manifest, live=self._writer.entry)\n"
+        "        self.counters.rotations += 1", (ORDER, RECOVERY),
+    ),
+    Mutant(
+        "the rest of a short write", "wal/files.py",
+        "    while taken < len(data):", "    while False:", (LOG,),
+    ),
+    # What a frame must be
+    Mutant(
+        "the checksum of a frame's header", "wal/frame.py",
+        "    if _crc(head) != crc:", "    if False:", (FRAMES, BYTES),
+    ),
+    Mutant(
+        "the checksum of a payload", "wal/frame.py",
+        "    if _extend(header.crc, body[:end]) != header.body_crc:", "    if False:",
+        (FRAMES, BYTES),
+    ),
+    Mutant(
+        "the chain", "wal/frame.py",
+        "    if digest.digest() != after:", "    if False:", (FRAMES, BYTES),
+    ),
+    Mutant(
+        "the zeros of the padding", "wal/frame.py",
+        "    if any(body[end:]):", "    if False:", (FRAMES, BYTES),
+    ),
+    Mutant(
+        "the bounds of lengths before allocation", "wal/frame.py",
+        "    if not _in_bounds(header):", "    if False:", (FRAMES, BYTES),
+    ),
+    Mutant(
+        "the declared size before decompression", "wal/frame.py",
+        "            or inside.content_size != header.raw_bytes\n", "", (FRAMES,),
+    ),
+    Mutant(
+        "the end of the payload behind its zstd frame", "wal/frame.py",
+        "allow_extra_data=False", "allow_extra_data=True", (FRAMES,),
+    ),
+    Mutant(
+        "unknown flags refuse a frame", "wal/frame.py",
+        " or flags & ~FLAGS_KNOWN", "", (FRAMES, BYTES),
+    ),
+    Mutant(
+        "the number of a frame", "wal/segment.py",
+        "if header.durable_lsn != self.lsn - 1 or (header.lsn != self.lsn and not packed):",
+        "if False:", (RECOVERY, BYTES),
+    ),
+    Mutant(
+        "the epoch and segment of a frame", "wal/segment.py",
+        "if header.segment != self.header.number or header.epoch != self.header.epoch:",
+        "if False:", (RECOVERY, BYTES),
+    ),
+    Mutant(
+        "the place of a segment", "wal/segment.py",
+        "        if self.header.link(link.name) != link:", "        if False:",
+        (SEGMENTS, BYTES),
+    ),
+    Mutant(
+        "nothing follows the seal of a segment", "wal/segment.py",
+        "        if self.sealed:", "        if False:", (RECOVERY, BYTES),
+    ),
+    # What a start believes
+    Mutant(
+        "the watermark of an idle writer", "wal/log.py",
+        "        if not self._live.unproven:", "        if True:", (LOG,),
+    ),
+    Mutant(
+        "a later frame proves an earlier one", "wal/judgement.py",
+        "    if not ours or header.durable_lsn >= scan.lsn:", "    if not ours:",
+        (RECOVERY, BYTES),
+    ),
+    Mutant(
+        "what the MANIFEST knows to be durable", "wal/judgement.py",
+        "    if known_durable_lsn >= scan.lsn:", "    if False:", (RECOVERY,),
+    ),
+    Mutant(
+        "what was written as it stands is no torn write", "wal/judgement.py",
+        "    if bad.whole:", "    if False:", (RECOVERY, BYTES),
+    ),
+    Mutant(
+        "more follows than a torn frame can leave", "wal/judgement.py",
+        "    if end - scan.offset > FRAME_BYTES_MAX:", "    if False:", (RECOVERY,),
+    ),
+    Mutant(
+        "a tail is kept before it is cut", "wal/recovery.py",
+        "            quarantined.append(_keep_tail(files, directory, tail))",
+        "            pass", (RECOVERY,),
+    ),
+    Mutant(
+        "the hash of the MANIFEST", "wal/manifest.py",
+        "sha256(checked).digest() != digest", "False", (MANIFEST, BYTES),
+    ),
+    Mutant(
+        "the joints of the MANIFEST", "wal/manifest.py",
+        "    _check_joints(manifest)\n", "", (MANIFEST,),
+    ),
+    Mutant(
+        "the size of a sealed segment", "wal/survey.py",
+        "        if size != entry.size:", "        if False:", (SEGMENTS, BYTES),
+    ),
+    Mutant(
+        "the hash of a sealed segment", "wal/survey.py",
+        "    if digest.digest() != entry.sha256:", "    if False:", (SEGMENTS, BYTES),
+    ),
+    Mutant(
+        "a log newer than its MANIFEST is refused", "wal/survey.py",
+        "    if newest_frame_of(files, directory / path) > findings.end_lsn:", "    if False:",
+        (SEGMENTS, BYTES),
+    ),
+    Mutant(
+        "a start begins a new epoch", "wal/recovery.py",
+        "    epoch = findings.manifest.epoch + 1", "    epoch = findings.manifest.epoch or 1",
+        (LOG, SEGMENTS),
+    ),
+    Mutant(
+        "one writer at a time", "wal/files.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", (LOG,),
+    ),
+    Mutant(
+        "a checkpoint is read back before it is named", "wal/snapshot.py",
+        "    if _digest(files, temporary) != (entry.size, entry.sha256):", "    if False:", (SNAPSHOTS,),
+    ),
+    Mutant(
+        "a checkpoint is verified before it serves", "wal/snapshot.py",
+        'return "" if found == (entry.size, entry.sha256) else "length or hash"', 'return ""',
+        (SNAPSHOTS, BYTES),
+    ),
+    # What the verifier sees alone
+    Mutant(
+        "the chain, in the verifier", "wal/verify_segment.py",
+        "        if sha256(self.chain + head + payload).digest() != chain:", "        if False:",
+        (BYTES,),
+    ),
+    Mutant(
+        "the seal of a segment, in the verifier", "wal/verify_segment.py",
+        '        if (seal["frames"], seal["records"], seal["chain"]) !=',
+        '        if False and (seal["frames"], seal["records"], seal["chain"]) !=', (VERIFY,),
+    ),
+    Mutant(
+        "the hash of a sealed segment, in the verifier", "wal/verification.py",
+        '        if fetch.digest(entry["size"]) != entry["sha256"]:', "        if False:",
+        (BYTES, VERIFY),
+    ),
+    Mutant(
+        "files that the MANIFEST should name, in the verifier", "wal/verification.py",
+        "            if sound and ", "            if False and ", (BYTES,),
+    ),
+    # What ends a process
+    Mutant(
+        "a log that failed is never used again", "wal/log.py",
+        "        self._alive = False\n", "        pass\n", (LOG, RECOVERY),
+    ),
+    Mutant(
+        "a step that failed ends the process", "engine/channels/host.py",
+        "            except BaseException as error:"
+        "  # whatever it was, memory may be ahead of the disk\n"
+        "                self._on_failure(error)",
+        "            except BaseException:  # and life goes on\n"
+        "                return b''", (HOST,),
+    ),
+    Mutant(
+        "the end of a process is the end", "engine/channels/host.py",
+        "os._exit(EXIT_STEP_FAILED)", "pass", (HOST,),
+    ),
+    Mutant(
+        "no answer before the disk", "engine/channels/shard.py",
+        "        self._commit_staged()\n        return Reply(None, answers, self.collect(gateway))",
+        "        return Reply(None, answers, self.collect(gateway))", (SHARD,),
+    ),
+    # What a shard believes
+    Mutant(
+        "the seal on verdicts", "engine/verify/seal.py",
+        "    if not compare_digest(mac, _mac(key, blob, verdicts)):", "    if False:",
+        (SEALS, SHARD),
+    ),
+    Mutant(
+        "the batch carries its probes", "engine/verify/seal.py",
+        "    if not ends_with_probes(blob):", "    if False:", (SEALS, SHARD),
+    ),
+    Mutant(
+        "the known-bad probe of the verifiers", "engine/verify/batch.py",
+        "        and verdicts.endswith(PROBE_VERDICTS)\n", "", (SEALS, "tests/verify/test_pool.py"),
+    ),
+    Mutant(
+        "the self-test of a verifier", "engine/verify/worker.py",
+        "        run_self_test(self._checker.verify)\n", "", ("tests/verify/test_worker.py",),
+    ),
+    Mutant(
+        "the epoch a gateway must know", "engine/channels/shard.py",
+        "        if epoch != self.epoch:", "        if False:", (SHARD,),
+    ),
+    Mutant(
+        "batches are taken in turn", "engine/channels/shard.py",
+        "        if turn != self._turns.get(gateway):", "        if False:", (SHARD,),
+    ),
+    Mutant(
+        "a bad signature is refused", "engine/channels/shard.py",
+        "        if not good:", "        if False:", (SHARD,),
+    ),
+    Mutant(
+        "the key is the channel's own", "engine/validation/rules.py",
+        "    if public_key != channel.terms.public_key:", "    if False:", (SHARD,),
+    ),
+    Mutant(
+        "a claim is answered as it was the first time", "engine/validation/pipeline.py",
+        "        if seen is not None:\n            return seen\n        if channel.state",
+        "        if channel.state", (CLAIMS,),
+    ),
+    Mutant(
+        "the same number with another amount is a conflict", "engine/validation/pipeline.py",
+        "        if first.amount != claim.amount:", "        if False:", (CLAIMS,),
+    ),
+    # What a channel may become
+    Mutant(
+        "claims in sequence", "engine/core/transition.py",
+        "    if command.sequence != channel.sequence + 1:", "    if False:", (RULES,),
+    ),
+    Mutant(
+        "amounts that rise", "engine/core/transition.py",
+        "    if command.amount <= channel.claimed:", "    if False:", (RULES,),
+    ),
+    Mutant(
+        "amounts within the capacity", "engine/core/transition.py",
+        "    if command.amount > channel.capacity:", "    if False:", (RULES,),
+    ),
+    Mutant(
+        "accounts that add up", "engine/core/invariants.py",
+        "    if available + unredeemed + redeemed + returned != capacity:", "    if False:",
+        (INVARIANTS,),
+    ),
+    Mutant(
+        "each event makes the next version", "engine/core/invariants.py",
+        "    if channel.version != before.version + 1:", "    if False:", (INVARIANTS,),
+    ),
+    Mutant(
+        "invariants after every event", "engine/core/transition.py",
+        "    check(channel, after)\n", "", (INVARIANTS, STATE),
+    ),
+)  # fmt: skip
