@@ -14,7 +14,10 @@ from typing import Final, Protocol
 import google_crc32c
 import lmdb
 
-from wal import Log, LogOptions
+from wal import Log, LogOptions, OsFiles
+
+QUIET_NS: Final = 1_000_000_000
+"""How long nothing comes before damage is done to a store that stands still."""
 
 
 class Store(Protocol):
@@ -30,7 +33,7 @@ class Store(Protocol):
         """Do what is done now and then."""
 
     def settle(self) -> None:
-        """Do what is done when nothing has come for a moment."""
+        """Do what is done when nothing comes for a second."""
 
     def read(self) -> list[bytes]:
         """Return all records."""
@@ -39,12 +42,23 @@ class Store(Protocol):
         """Close cleanly."""
 
 
+class LaterFiles(OsFiles):
+    """This machine's disk, where time passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.later_ns = 0
+
+    def now_ns(self) -> int:
+        return super().now_ns() + self.later_ns
+
+
 class PaychanLog:
     """The log of this repository, without the engine above it."""
 
     def __init__(self, directory: Path) -> None:
         options = LogOptions(segment_bytes=8_192, spare_in_background=False)
-        self._log: Log[bytes] = Log.open(directory, options)
+        self._files = LaterFiles()
+        self._log: Log[bytes] = Log.open(directory, options, files=self._files)
 
     def append(self, records: Sequence[bytes]) -> None:
         self._log.append(records)
@@ -56,6 +70,8 @@ class PaychanLog:
         self._log.idle()
 
     def settle(self) -> None:
+        self._log.idle()
+        self._files.later_ns += QUIET_NS
         self._log.idle()
 
     def read(self) -> list[bytes]:
@@ -71,7 +87,9 @@ class SqliteStore:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._base = sqlite3.connect(directory / "records.db", isolation_level=None)
-        self._base.execute("PRAGMA journal_mode=WAL")
+        (mode,) = self._base.execute("PRAGMA journal_mode=WAL").fetchone()
+        if mode != "wal":
+            raise OSError(f"the journal is {mode}")
         self._base.execute("PRAGMA synchronous=FULL")
         self._base.execute("PRAGMA wal_autocheckpoint=0")
         self._base.execute(

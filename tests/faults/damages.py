@@ -20,7 +20,6 @@ LOCKS: Final = ("LOCK", "lock.mdb", "records.db-shm")
 """Files that hold nothing: they say who is there now."""
 
 ALL: Final = BATCHES * RECORDS
-OLD: Final = BATCHES - 1
 BLOCKS: Final = (512, 4_096)
 OLDER: Final = "a file replaced by an older copy of itself"
 
@@ -89,28 +88,29 @@ def run(bench: "Bench", folder: Path, budget: Budget, progress: Progress) -> lis
     """Return a row for each kind of damage, to a store that was closed and to one that was not."""
     states = [make(bench, folder, is_closed=closed) for closed in (True, False)]
     foreign = make(bench, folder, flavour=1)
-    older = make(bench, folder, batches=OLD, is_closed=False)
+    older = folder / f"{bench.system} older"
+    states.append(make(bench, folder, is_closed=False, copy_to=older))
     rows = []
     for name, damages in SPOTS.items():
         tally = bench.tally(name)
         chance = budget.chance(name)
         for count in range(times := budget.amount(20, 2_000)):
             progress(count, times, f"{bench.system}: {name}")
-            state = states[count % len(states)]
+            state = states[count % 2]
             path = pick(state, chance)
             damaged(bench, tally, state, (path, state / path, chance.choice(damages)), chance)
         rows.append(tally.row())
     tally = bench.tally("a file cut, emptied, missing or foreign")
     chance = budget.chance(tally.name)
-    for state in states:
+    for state in states[:2]:
         for path in files_of(state):
             for damage in FILES:
                 damaged(bench, tally, state, (path, foreign / path, damage), chance)
     rows.append(tally.row())
     tally = bench.tally(OLDER)
     tally.is_promised = False
-    for path in files_of(states[1]):
-        damaged(bench, tally, states[1], (path, older / path, replace), chance)
+    for path in files_of(states[2]):
+        damaged(bench, tally, states[2], (path, older / path, replace), chance)
     rows.append(tally.row())
     return rows
 
@@ -118,16 +118,24 @@ def run(bench: "Bench", folder: Path, budget: Budget, progress: Progress) -> lis
 def make(
     bench: "Bench",
     folder: Path,
-    batches: int = BATCHES,
     flavour: int = 0,
     *,
     is_closed: bool = True,
+    copy_to: Path | None = None,
 ) -> Path:
-    """Return a directory with the whole work of a store in it."""
-    directory = folder / f"{bench.system} {batches} {flavour} {is_closed}"
+    """Return a directory with the whole work of a store in it.
+
+    Args:
+        bench: the store.
+        folder: where the directory is made.
+        flavour: other numbers are other records.
+        is_closed: else it ends as in a crash, after a second of quiet.
+        copy_to: where the directory is copied before the last commit.
+    """
+    directory = folder / f"{bench.system} {flavour} {is_closed} {copy_to is not None}"
     case = bench.nursery.run(
-        "work", directory, system=bench.system, batches=batches, flavour=flavour,
-        is_closed=is_closed,
+        "work", directory, system=bench.system, flavour=flavour, is_closed=is_closed,
+        copy_to=str(copy_to or ""),
     )  # fmt: skip
     if case.code:
         raise RuntimeError(f"{bench.system} fails without any fault: {case.error}")

@@ -6,6 +6,7 @@ Everything is decided by the store's name, so that each meets the same work and 
 import hashlib
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 from typing import Final
@@ -48,13 +49,15 @@ def work(
     directory: Path,
     say: Say,
     system: str,
-    batches: int = BATCHES,
     flavour: int = 0,
     is_closed: bool = True,
+    copy_to: str = "",
 ) -> None:
     """Keep records batch by batch, and say after each commit how many are durable."""
     store = STORES[system](directory)
-    for batch in range(batches):
+    for batch in range(BATCHES):
+        if copy_to and batch == BATCHES - 1:
+            shutil.copytree(directory, copy_to)
         keep(store, records_of(batch, flavour))
         say((batch + 1) * RECORDS)
         if (batch + 1) % TIDY_EVERY == 0:

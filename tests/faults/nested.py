@@ -21,6 +21,7 @@ from tests.faults.syscalls import (
     judge_end,
     points_of,
     scratch,
+    spread,
 )
 from tests.faults.tracer import Fault, require_strace
 from tests.faults.truth import Judge, Truth, end_of, find_truth
@@ -66,7 +67,7 @@ def run(budget: Budget, progress: Progress) -> list[Row]:
         errors = Tally("EIO or ENOSPC during a start", COMMAND)
         for index, base in enumerate(bases):
             points = start_points(ground, base)
-            chosen = budget.choose(points)
+            chosen = spread(budget, points)
             for count, point in enumerate(chosen):
                 what = f"{base.name}, {point.call} {point.nth}"
                 progress(index * len(chosen) + count, len(bases) * len(chosen), what)

@@ -18,7 +18,7 @@ from tests.faults.adapters import STORES
 from tests.faults.keeper import RECORDS, expected
 from tests.faults.nursery import Case, Nursery
 from tests.faults.scorecard import Budget, Progress, Row, Tally
-from tests.faults.syscalls import KINDS, SYNCS, Point, points_of, scratch
+from tests.faults.syscalls import KINDS, SYNCS, Point, points_of, scratch, spread
 from tests.faults.tracer import Call, Fault, require_strace
 
 COMMAND: Final = "python -m tests.faults rivals --full"
@@ -86,17 +86,19 @@ class Bench(NamedTuple):
 def calls_that_fail(bench: Bench, points: list[Point], budget: Budget, progress: Progress) -> Row:
     """Fail each call, or be killed at it; afterwards all that was acknowledged is there."""
     tally = bench.tally("an error or SIGKILL at a system call")
-    cases = [(kind, point) for kind in FAULTS for point in budget.choose(points)]
+    chosen = spread(budget, points)
+    cases = [(kind, point) for kind in FAULTS for point in chosen]
     for count, (kind, point) in enumerate(cases):
         progress(count, len(cases), f"{bench.system}: {kind} at {point.call} {point.nth}")
         fault = Fault(point.call, point.nth, KINDS[kind])
         case = bench.nursery.run("work", bench.directory, (fault,), system=bench.system)
         tally.tried += 1
         bench.directory.mkdir(exist_ok=True)
-        if went_on(case, point):
+        if went_on(case, point, bench.nursery.heard):
             tally.undetected += 1
             tally.note(f"it went on after {kind} at {point.call} of {point.about}")
-        judge_sound(bench, tally, acknowledged(case), f"{kind} at {point.call} ({point.about})")
+        what = f"{kind} at {point.call} ({point.about})"
+        judge_sound(bench, tally, acknowledged(case), what)
     return tally.row()
 
 
@@ -104,9 +106,13 @@ def acknowledged(case: Case) -> int:
     return max((one for one in case.said if isinstance(one, int)), default=0)
 
 
-def went_on(case: Case, point: Point) -> bool:
-    """Say whether a store answered more commits after a sync of its data had failed."""
-    return point.call in SYNCS and case.code == 0 and any(call.injected for call in case.calls)
+def went_on(case: Case, point: Point, heard: Path) -> bool:
+    """Say whether a store acknowledged more after a sync of its own had failed."""
+    struck = [place for place, call in enumerate(case.calls) if call.injected]
+    if point.call not in SYNCS or not struck:
+        return False
+    before = sum(str(heard) in call.paths for call in case.calls[: struck[0]])
+    return acknowledged(case) > before * RECORDS
 
 
 def judge_sound(bench: Bench, tally: Tally, acknowledged: int, what: str) -> None:
@@ -114,7 +120,7 @@ def judge_sound(bench: Bench, tally: Tally, acknowledged: int, what: str) -> Non
     verdict = bench.look(tally, acknowledged)
     if verdict == "refused":
         tally.false_alarms += 1
-        tally.note(f"refused to open after {what}")
+        tally.note(f"refused to open after {what}, {acknowledged} records being acknowledged")
     elif verdict == "strange":
         tally.undetected += 1
         tally.note(f"holds records that nobody wrote after {what}")

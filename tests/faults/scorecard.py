@@ -25,7 +25,7 @@ CAMPAIGNS: Final = {
     "bytes": "tests.faults.bytes",
     "mutations": "tests.faults.mutations",
     "rounds": "tests.faults.rounds",
-    "simulation": "tests.simulation.campaign",
+    "simulation": "tests.faults.histories",
     "rivals": "tests.faults.rivals",
 }
 """Campaigns by name, in the order they run, with the module that holds `run`."""

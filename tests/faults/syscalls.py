@@ -46,15 +46,15 @@ def run(budget: Budget, progress: Progress) -> list[Row]:
     with scratch() as folder, Nursery("tests.faults.worker", folder) as nursery:
         truth = find_truth(nursery, folder / "truth")
         points = points_of(nursery.run("work", folder / "points", ()).calls, folder / "points")
-        cases = [(kind, point) for kind in KINDS for point in budget.choose(points)]
+        chosen = spread(budget, points)
         rows = []
         done = 0
         for kind in KINDS:
             tally = Tally(f"{kind} at a system call", COMMAND)
             tally.note(f"of {len(points)} calls: {counted(points)}")
             judge = Judge(nursery, truth, tally)
-            for point in budget.choose(points):
-                progress(done, len(cases), f"{kind} at {point.call} {point.nth}")
+            for point in chosen:
+                progress(done, len(KINDS) * len(chosen), f"{kind} at {point.call} {point.nth}")
                 try_point(nursery, judge, truth, folder / "case", kind, point)
                 done += 1
             rows.append(tally.row())
@@ -83,6 +83,13 @@ def points_of(calls: list[Call], within: Path) -> list[Point]:
         if call.name in ON_DISK and names:
             points.append(Point(call.name, numbers[call.name], Path(names[-1]).name))
     return points
+
+
+def spread(budget: Budget, points: list[Point]) -> list[Point]:
+    """Return all points, or some of each name."""
+    names = dict.fromkeys(point.call for point in points)
+    groups = ([point for point in points if point.call == name] for name in names)
+    return [point for group in groups for point in budget.choose(group)]
 
 
 def counted(points: list[Point]) -> str:

@@ -16,7 +16,7 @@ except CannotRun as error:
 
 @pytest.mark.slow
 def test_faults_that_others_do_not_notice_are_noticed_here():
-    rows = rivals.run(Budget(share=0.02), silent)
+    rows = rivals.run(Budget(share=0.01), silent)
     assert problems([row for row in rows if row.system == OURS]) == []
     unnoticed = {(row.name, row.system) for row in rows if row.undetected}
     assert ("a bit flipped at rest", "SQLite") in unnoticed
