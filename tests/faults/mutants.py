@@ -192,7 +192,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a checkpoint is read back before it is named", "wal/snapshot.py",
-        "    if _digest(files, temporary) != (entry.size, entry.sha256):", "    if False:", (SNAPSHOTS,),
+        "    if _digest(files, temporary) != (entry.size, entry.sha256):", "    if False:",
+        (SNAPSHOTS,),
     ),
     Mutant(
         "a checkpoint is verified before it serves", "wal/snapshot.py",
