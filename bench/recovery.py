@@ -1,126 +1,148 @@
 """How long from a kill to the first accepted claim, and how many events a second does replay?
 
-The sum before the run: a frame of 512 claims decodes and folds at some 4 µs an event, so 250,000
-events a second on a core; Ray needs about a second to start the process again.
+The sum before the run: frames of 4,096 claims decode and fold at some 2.5 µs an event, so 400,000
+events a second on a core; a channel out of a checkpoint costs 4 µs, so half a million of them two
+seconds a shard; Ray needs some four seconds to start, and one to start a process again.
+
+The history is written by processes that end as if killed, so the engine that is then served finds
+a log that nobody closed.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import msgspec
 
+from bench import tradeoff
 from bench.harness import Served, machine_line, scratch, served
-from bench.signing import STEP_DROPS, Payer, make_payer, opening_command, sign
-from engine.channels.checkpoint import checkpoint_chunks
+from bench.history import HistoryPlan, Written, write_histories
+from bench.signing import STEP_DROPS, make_payer, sign
+from bench.tradeoff import TradeoffConfig
 from engine.channels.host import shard_directory
-from engine.channels.journal import LogOptions, ShardJournal
-from engine.channels.recovery import Recovered, recover, replay_into
-from engine.core.events import AnyEvent, ClaimReceived
-from engine.core.rejections import Rejected
-from engine.core.transition import decide_open
-from engine.core.types import ChannelId, Checks, Drops, Sequence, TimeNs
+from engine.channels.recovery import Recovered, recover_committed, state_hash
 from engine.validation.options import ValidationOptions
 
-BATCH: Final = 512
 LIMITS: Final = ValidationOptions().retries
-AT: Final = TimeNs(1_700_000_000_000_000_000)
 ASK_AGAIN_S: Final = 0.02
+MB: Final = 1_000_000
+
+Told = Callable[[int, int], None]
 
 
 class RecoveryConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run: a history of so many events over so many channels, all in one shard."""
+    """What to run.
+
+    Attributes:
+        events: Of the history, over all shards.
+        channels: They are of.
+        shards: That hold them.
+        snapshot: Whether there is a checkpoint.
+        tail: Events of each shard after it.
+        tradeoff: What to run for the table of checkpoint distances; None for no table.
+    """
 
     events: int = 50_000
     channels: int = 1_000
+    shards: int = 1
     snapshot: bool = False
+    tail: int = 0
+    tradeoff: TradeoffConfig | None = None
 
 
-async def run(config: RecoveryConfig, datadir: Path | None = None) -> dict[str, Any]:
-    """Run the benchmark; return its result line."""
+async def run(
+    config: RecoveryConfig, datadir: Path | None = None, told: Told = lambda done, of: None
+) -> dict[str, Any]:
+    """Run the benchmark; return its result line. `told` hears of events written and in all."""
     started = time.perf_counter()
     with scratch(datadir) as folder:
         data = folder / "data"
-        last = _write_history(data, config)
-        replay = _replay(data, config)
-        settings = ["PAYCHAN_PLACEMENT__SHARDS=1"]
+        written = write_histories(_plans(config, data), told)
         ready_from = time.perf_counter()
-        async with served(data, settings) as engine:
+        async with served(data, [f"PAYCHAN_PLACEMENT__SHARDS={config.shards}"]) as engine:
             ready = time.perf_counter() - ready_from
-            to_claim = await _kill_and_claim(engine, last)
+            shards = await _shards(engine)
+            to_claim = await _kill_and_claim(engine, shards[0]["pid"], written[0])
             await engine.stop()
+        replay = _replay(data)
+        rows = [] if config.tradeoff is None else tradeoff.run(config.tradeoff, folder, told)
     line = machine_line("recovery", msgspec.to_builtins(config), time.perf_counter() - started)
-    return line | replay | {
+    line |= {
+        "events": config.events,
         "channels": config.channels,
-        "seconds_to_ready": round(ready, 2),
-        "seconds_from_kill_to_claim": round(to_claim, 2),
+        "history_mb": round(sum(one.log_bytes for one in written) / MB, 1),
+        "checkpoint_mb": round(sum(one.checkpoint_bytes for one in written) / MB, 1),
+        "seconds_to_write": round(max(one.seconds for one in written), 2),
         "snapshot_used": config.snapshot,
-    }  # fmt: skip
+        "seconds_to_ready": round(ready, 2),
+        "seconds_of_shards": [round(shard["recovery_ms"] / 1_000, 2) for shard in shards],
+        "events_replayed": sum(shard["recovered_events"] for shard in shards),
+        "seconds_from_kill_to_claim": round(to_claim, 2),
+    }
+    return line | replay | ({"tradeoff_rows": rows} if rows else {})
 
 
-def _payers(config: RecoveryConfig) -> list[Payer]:
-    return [make_payer(number, "secp256k1") for number in range(config.channels)]
-
-
-def _write_history(data: Path, config: RecoveryConfig) -> tuple[Payer, int]:
-    """Write the log of a shard; signatures repeat, for replay does not check them again."""
-    directory = shard_directory(data, 0)
-    directory.mkdir(parents=True)
-    journal = ShardJournal(directory, LogOptions(shard_id=0))
-    payers = _payers(config)
-    state = Recovered({}, TimeNs(0), 0, 0)
-    events: list[AnyEvent] = [event for payer in payers for event in _opened(payer)]
-    signatures = [sign(payer, STEP_DROPS) for payer in payers]
-    for number in range(config.events - len(events)):
-        index, sequence = number % len(payers), number // len(payers) + 1
-        events.append(
-            ClaimReceived(
-                channel_id=ChannelId(payers[index].channel_id),
-                version=sequence + 2,
-                at=AT,
-                sequence=Sequence(sequence),
-                amount=Drops(sequence * STEP_DROPS),
-                signature=signatures[index],
-                checks=Checks.ALL,
-            )
+def _plans(config: RecoveryConfig, data: Path) -> list[HistoryPlan]:
+    return [
+        HistoryPlan(
+            datadir=str(data),
+            shard=shard,
+            shards=config.shards,
+            channels=_part(config.channels, shard, config.shards),
+            events=_part(config.events, shard, config.shards),
+            tail=config.tail if config.snapshot else None,
         )
-    for start in range(0, len(events), BATCH):
-        first = journal.append(events[start : start + BATCH])
-        journal.commit()
-        replay_into(state, first, events[start : start + BATCH], LIMITS)
-    if config.snapshot:
-        journal.checkpoint(lambda _: checkpoint_chunks(state.actors, state.position, state.last_at))
-    journal.close()
-    return payers[0], state.actors[payers[0].channel_id].channel.sequence + 1
+        for shard in range(config.shards)
+    ]
 
 
-def _opened(payer: Payer) -> tuple[AnyEvent, ...]:
-    decision = decide_open(opening_command(payer), AT)
-    if isinstance(decision, Rejected):
-        raise TypeError(decision)
-    return decision
+def _part(whole: int, part: int, parts: int) -> int:
+    return whole * (part + 1) // parts - whole * part // parts
 
 
-def _replay(data: Path, config: RecoveryConfig) -> dict[str, Any]:
-    journal = ShardJournal(shard_directory(data, 0), LogOptions(shard_id=0))
-    started = time.perf_counter()
-    recovered = recover(journal, LIMITS, from_genesis=not config.snapshot)
-    took = time.perf_counter() - started
-    journal.close()
+def _replay(data: Path) -> dict[str, Any]:
+    """Fold the log of the first shard from its first event; compare with its checkpoint and tail.
+
+    On one core, without the cycle collector, as a shard recovers.
+    """
+    directory = shard_directory(data, 0)
+    gc.collect()
+    gc.disable()
+    try:
+        cpu, started = time.process_time(), time.perf_counter()
+        whole = recover_committed(directory, LIMITS, from_genesis=True)
+        took = time.perf_counter() - started
+        cpu = time.process_time() - cpu
+        same = _hash(whole) == _hash(recover_committed(directory, LIMITS))
+    finally:
+        gc.enable()
     return {
-        "events": recovered.position,
-        "events_replayed": recovered.events,
-        "events_per_s": round(recovered.position / took),
+        "events_per_s": round(whole.position / took),
+        "events_per_cpu_s": round(whole.position / cpu),
+        "same_state": same,
     }
 
 
-async def _kill_and_claim(engine: Served, last: tuple[Payer, int]) -> float:
-    """Kill the shard's process; return the seconds until it has accepted the next claim."""
-    payer, sequence = last
+def _hash(recovered: Recovered) -> tuple[int, str]:
+    return recovered.position, state_hash(recovered.actors)
+
+
+async def _shards(engine: Served) -> list[dict[str, Any]]:
+    url = f"{engine.url}/v1/server"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        shards: list[dict[str, Any]] = (await response.json())["shards"]
+    return shards
+
+
+async def _kill_and_claim(engine: Served, pid: int, written: Written) -> float:
+    """Kill a shard's process; return the seconds until it has accepted the next claim."""
+    payer, sequence = make_payer(written.payer, "secp256k1"), written.claims + 1
     amount = sequence * STEP_DROPS
     body = {
         "channel_id": payer.channel_id.hex(),
@@ -128,13 +150,11 @@ async def _kill_and_claim(engine: Served, last: tuple[Payer, int]) -> float:
         "amount": str(amount),
         "signature": sign(payer, amount).hex(),
     }
+    path = f"{engine.url}/v1/channels/{body['channel_id']}/claims"
     async with aiohttp.ClientSession() as session:
-        async with session.get(f"{engine.url}/v1/server") as response:
-            shards = (await response.json())["shards"]
-        os.kill(shards[0]["pid"], signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         killed = time.perf_counter()
         while True:
-            path = f"{engine.url}/v1/channels/{body['channel_id']}/claims"
             async with session.post(path, json=body) as response:
                 if response.status == 200:
                     return time.perf_counter() - killed

@@ -16,6 +16,7 @@ from engine.core.types import Position
 from engine.monitor.metrics import SYNC_BUCKETS_US
 from wal import (
     CorruptLogError,
+    CutLogError,
     Files,
     Log,
     LogInUseError,
@@ -118,6 +119,11 @@ class ShardJournal:
     def checkpoints(self) -> int:
         """How many checkpoints of this incarnation count."""
         return self._log.statistics().snapshots
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Bytes of those checkpoints."""
+        return self._log.statistics().snapshot_bytes
 
     def checkpoint_weight(self) -> tuple[int, int, int]:
         """Return the bytes of the newest base, how many increments follow it, and their bytes."""
@@ -226,6 +232,7 @@ __all__ = [
     "EVENT_SCHEMA_VERSION",
     "Base",
     "CorruptLogError",
+    "CutLogError",
     "EventCodec",
     "Files",
     "LogInUseError",

@@ -16,12 +16,21 @@ from bench import memory as memory_bench
 from bench import recovery as recovery_bench
 from bench import wal as wal_bench
 from bench.stores import STORES
+from bench.tradeoff import TradeoffConfig
 from engine.cli.failures import ExitCode, Failure
 from engine.cli.output import progress
 
 FULL_CLAIMS_S = 60.0
 FULL_CHANNELS = 100_000
-FULL_EVENTS = 1_000_000
+FULL_RECOVERY: dict[str, Any] = {
+    "events": 10_000_000,
+    "channels": 1_000_000,
+    "shards": 2,
+    "snapshot": True,
+    "tail": 10_000,
+    "tradeoff": True,
+}
+FULL_TRADEOFF = TradeoffConfig(events=1_000_000, channels=100_000)
 
 
 @click.group()
@@ -90,15 +99,24 @@ def memory(*, as_json: bool, full: bool, datadir: Path | None, channels: int | N
 
 
 @bench.command()
-@click.option("--events", type=click.IntRange(10_000), help="50,000, or 1,000,000 in full.")
-@click.option("--channels", type=click.IntRange(1), default=1_000)
-@click.option("--snapshot", is_flag=True, help="With a checkpoint at the end of the history.")
+@click.option("--events", type=click.IntRange(10_000), help="50,000, or 10,000,000 in full.")
+@click.option("--channels", type=click.IntRange(1), help="1,000, or 1,000,000 in full.")
+@click.option("--shards", type=click.IntRange(1, 64), help="1, or 2 in full.")
+@click.option("--snapshot", is_flag=True, help="With a checkpoint; always in full.")
+@click.option("--tail", type=click.IntRange(0), help="Events after it: 0, or 10,000 in full.")
+@click.option("--tradeoff/--no-tradeoff", help="What checkpoints cost and save, by distance.")
 @_common
 def recovery(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any) -> None:
     """Seconds from a kill to the first accepted claim; events replayed a second."""
-    events = settings.pop("events") or (FULL_EVENTS if full else 50_000)
-    config = recovery_bench.RecoveryConfig(events=events, **settings)
-    _show(asyncio.run(recovery_bench.run(config, datadir)), as_json=as_json)
+    wanted = (FULL_RECOVERY if full else {}) | {
+        name: value for name, value in settings.items() if value
+    }
+    if wanted.pop("tradeoff", False):
+        wanted["tradeoff"] = FULL_TRADEOFF if full else TradeoffConfig()
+    config = recovery_bench.RecoveryConfig(**wanted)
+    with progress("events written") as told:
+        line = asyncio.run(recovery_bench.run(config, datadir, told))
+    _show(line, as_json=as_json)
 
 
 @bench.command()

@@ -12,6 +12,8 @@ from bench.baseline import BaselineConfig
 from bench.baseline import run as run_baseline
 from bench.signing import make_payer, plans, read_frames, sign, write_frames
 from bench.stores import STORES
+from bench.tradeoff import TradeoffConfig
+from bench.tradeoff import run as run_tradeoff
 from bench.wal import BATCHES, Claims
 from engine.core.claim import signing_message
 from engine.verify.schemes import verify
@@ -127,12 +129,23 @@ def test_the_memory_benchmark_counts_bytes_a_channel():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("snapshot", [(), ("--snapshot",)])
+@pytest.mark.parametrize("snapshot", [(), ("--snapshot", "--shards", "2", "--tail", "300")])
 def test_the_recovery_benchmark_replays_all_and_takes_a_claim_after_the_kill(snapshot):
     line = line_of("recovery", "--events", "12000", "--channels", "100", *snapshot)
 
     assert set(line) >= HEAD | {"events", "channels", "seconds_to_ready", "events_per_s"}
     assert line["events"] == 12_000
-    assert line["events_replayed"] == (0 if snapshot else 12_000)
+    assert line["events_replayed"] == (600 if snapshot else 12_000)
     assert line["snapshot_used"] is bool(snapshot)
     assert line["seconds_from_kill_to_claim"] > 0
+    assert line["same_state"] is True
+
+
+@pytest.mark.slow
+def test_checkpoints_cost_bytes_and_save_replay(tmp_path):
+    config = TradeoffConfig(events=3_000, channels=50, distances=(500, 1_500))
+    near, far = run_tradeoff(config, tmp_path, lambda done, total: None)
+
+    assert (near["events_replayed"], far["events_replayed"]) == (499, 1_499)
+    assert (near["checkpoints"], far["checkpoints"]) == (6, 2)
+    assert near["checkpoint_bytes_per_event"] > far["checkpoint_bytes_per_event"] > 0
