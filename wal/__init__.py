@@ -6,6 +6,7 @@ What `Log.commit` has returned is never lost on a sound disk, and damage to it i
 from wal.codec import FIRST, Codec, LengthPrefixed, Measured, Position
 from wal.errors import (
     CorruptLogError,
+    CutLogError,
     LogFailedError,
     LogFullError,
     LogInUseError,
@@ -28,6 +29,7 @@ __all__ = [
     "SNAPSHOT_CHUNK_BYTES_MAX",
     "Codec",
     "CorruptLogError",
+    "CutLogError",
     "Damage",
     "Files",
     "How",

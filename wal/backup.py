@@ -14,6 +14,7 @@ from wal.errors import CorruptLogError, WalError
 from wal.files import Files, How, OsFiles, sync_directory, write_all
 from wal.format import ARCHIVE, LOCK_NAME, QUARANTINE, SEGMENTS, SNAPSHOTS
 from wal.frame import BadFrame
+from wal.lineage import whole
 from wal.lock import take_lock
 from wal.manifest import (
     Manifest,
@@ -180,7 +181,7 @@ class LogCopy:
             if not self._brought(segment.path, segment.size, segment.sha256):
                 reason = "hash of the segment; `verify` names the place"
                 raise CorruptLogError(segment.path, 0, reason)
-        snapshots = tuple(entry for entry in manifest.snapshots if self._snapshot(entry))
+        snapshots = whole(entry for entry in manifest.snapshots if self._snapshot(entry))
         self._left = sorted({entry.path for entry in manifest.snapshots if entry not in snapshots})
         return msgspec.structs.replace(
             manifest,

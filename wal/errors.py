@@ -38,3 +38,19 @@ class LogFailedError(WalError):
 
 class LogFullError(LogFailedError):
     """The disk has no room left. Ends the log as any failed write does."""
+
+
+class CutLogError(WalError, ValueError):
+    """Records were asked for that were removed, because snapshots stand for them.
+
+    Attributes:
+        first: the oldest position that is kept.
+    """
+
+    def __init__(self, first: int) -> None:
+        super().__init__(f"the log was cut: it begins at position {first}")
+        self.first = first
+
+    def __reduce__(self) -> tuple[type["CutLogError"], tuple[int]]:
+        """Travel between processes whole."""
+        return type(self), (self.first,)

@@ -87,3 +87,14 @@ def kept(snapshots: Iterable[SnapshotEntry], bases: int) -> tuple[SnapshotEntry,
         for entry in ordered
         if entry.lsn > oldest or (entry.lsn == oldest and entry.kind == SnapshotKind.BASE)
     )
+
+
+def whole(snapshots: Iterable[SnapshotEntry]) -> tuple[SnapshotEntry, ...]:
+    """Return those that lead down to a base by what is named here, in order."""
+    places: set[int] = set()
+    reached = []
+    for entry in sorted(snapshots, key=lambda entry: (entry.lsn, entry.kind)):
+        if entry.kind == SnapshotKind.BASE or entry.base_lsn in places:
+            places.add(entry.lsn)
+            reached.append(entry)
+    return tuple(sorted(reached, key=lambda entry: (entry.lsn, -entry.kind)))

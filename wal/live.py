@@ -159,7 +159,9 @@ class Live(Generic[R]):
             return 0
         retained_lsn = left[0].first_lsn
         # An older snapshot leads nowhere once the log behind it is gone.
-        snapshots = tuple(one for one in manifest.snapshots if one.lsn >= retained_lsn - 1)
+        snapshots = tuple(
+            one for one in manifest.snapshots if one.lsn > below.lsn or one.name == below.name
+        )
         old = set(manifest.snapshots) - set(snapshots)
         self._keep(
             msgspec.structs.replace(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple
 
 from wal.codec import DECODE_FAULTS, Codec, Position, R, Skipping, codec_for
-from wal.errors import CorruptLogError
+from wal.errors import CorruptLogError, CutLogError
 from wal.files import Files
 from wal.format import FRAME_HEADER_BYTES
 from wal.frame import BadFrame, parse_header
@@ -58,7 +58,7 @@ class Cursor(Generic[R]):
 
         Raises:
             CorruptLogError: a durable frame does not check out.
-            ValueError: the place lies before the oldest segment that is kept.
+            CutLogError: the place lies before the oldest segment that is kept.
         """
         for extent in extents[self._index(extents) :]:
             scan = self._enter(extent)
@@ -88,7 +88,7 @@ class Cursor(Generic[R]):
         else:
             index = bisect_right([extent.entry.first_lsn for extent in extents], self._scan.lsn) - 1
         if index < 0 and extents:
-            raise ValueError("this place lies before the oldest segment that is kept")
+            raise CutLogError(extents[0].entry.first_position)
         return max(index, 0)
 
     def _enter(self, extent: Extent) -> SegmentScan:

@@ -167,7 +167,7 @@ class _Verifier:
         self._total = sum(size for path, size in sizes.items() if path in named)
         self._all_segments(manifest)
         for entry in manifest["snapshots"]:
-            self._snapshot(entry, manifest["shard_id"])
+            self._snapshot(entry, manifest)
         strays = sorted(set(sizes) - named - {f"{SEGMENTS}/{SPARE_NAME}"})
         self._judge_places(manifest, sizes, strays)
         self._progress(self._total, self._total)
@@ -301,7 +301,7 @@ class _Verifier:
                     "torn_segment": path, "torn_offset": judge.offset, "torn_bytes": torn_bytes,
                 }  # fmt: skip
 
-    def _snapshot(self, entry: Any, shard_id: int) -> None:
+    def _snapshot(self, entry: Any, manifest: Any) -> None:
         path = f"{SNAPSHOTS}/{entry['name']}"
         lsn = entry["lsn"]
         try:
@@ -314,7 +314,10 @@ class _Verifier:
             return
         if lsn > self._facts.get("last_lsn", 0) and not self._damages:
             self._damage(path, Broken(0, f"a snapshot of frame {lsn}, which the log does not have"))
-        fault = snapshot_fault(data, entry, shard_id, self._chains[lsn])
+        places = {other["lsn"] for other in manifest["snapshots"]}
+        if entry["kind"] and entry["base_lsn"] not in places:
+            self._damage(path, Broken(0, f"builds on a snapshot of frame {entry['base_lsn']}"))
+        fault = snapshot_fault(data, entry, manifest["shard_id"], self._chains[lsn])
         if fault is not None:
             self._damage(path, fault)
         self._done += len(data)

@@ -77,6 +77,7 @@ def recover(journal: ShardJournal, limits: RetryLimits, *, from_genesis: bool = 
 
     Raises:
         RecoveryBroken: an event does not fit the state before it, or a checkpoint its own head.
+        CutLogError: the log no longer goes back that far.
     """
     recovered = _begun([] if from_genesis else journal.newest_checkpoint())
     for first, events in journal.read_batches(recovered.checkpoint_position + 1):
@@ -103,6 +104,7 @@ def recover_committed(
 
     Raises:
         RecoveryBroken: an event does not fit the state before it, or a checkpoint its own head.
+        CutLogError: the log no longer goes back that far.
         CorruptLogError: the log is damaged.
     """
     recovered = _begun([] if from_genesis else committed_checkpoint(directory, until))
