@@ -143,7 +143,7 @@ def _keep_tail(files: Files, directory: Path, tail: Tail) -> str:
         data = files.read(handle, tail.torn_bytes, tail.end)
     finally:
         files.close(handle)
-    path = _free_name(files, directory / QUARANTINE, f"{tail.entry.name}.tail-{tail.end}")
+    path = free_name(files, directory / QUARANTINE, f"{tail.entry.name}.tail-{tail.end}")
     write_new(files, path, data)
     sync_directory(files, path.parent)
     return f"{QUARANTINE}/{path.name}"
@@ -181,14 +181,14 @@ def _copy_prefix(files: Files, directory: Path, tail: Tail, epoch: int) -> Seale
 
 def _move_to_quarantine(files: Files, directory: Path, name: str) -> str:
     source = directory / name
-    target = _free_name(files, directory / QUARANTINE, source.name)
+    target = free_name(files, directory / QUARANTINE, source.name)
     files.rename(source, target)
     sync_directory(files, target.parent)
     sync_directory(files, source.parent)
     return f"{QUARANTINE}/{target.name}"
 
 
-def _free_name(files: Files, directory: Path, name: str) -> Path:
+def free_name(files: Files, directory: Path, name: str) -> Path:
     """Return a path nothing has yet: evidence is never overwritten."""
     taken = files.scan(directory)
     number = 1

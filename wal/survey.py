@@ -169,7 +169,10 @@ def _is_unfinished(files: Files, path: Path) -> bool:
 
 def _was_cut(files: Files, directory: Path, path: str, manifest: Manifest) -> bool:
     """Say whether a stray segment lies below the first frame that is kept."""
-    return manifest.retained_lsn > 1 and _last_lsn(files, directory / path) < manifest.retained_lsn
+    return (
+        manifest.retained_lsn > 1
+        and newest_frame_of(files, directory / path) < manifest.retained_lsn
+    )
 
 
 def _refuse_if_newer(files: Files, directory: Path, path: str, findings: Findings) -> None:
@@ -180,12 +183,12 @@ def _refuse_if_newer(files: Files, directory: Path, path: str, findings: Finding
     """
     if findings.fresh:
         raise CorruptLogError(MANIFEST_NAME, 0, f"it is missing, but there is {path}")
-    if _last_lsn(files, directory / path) > findings.end_lsn:
+    if newest_frame_of(files, directory / path) > findings.end_lsn:
         reason = f"not in the MANIFEST, yet newer than the log, which ends at {findings.end_lsn}"
         raise CorruptLogError(path, 0, reason)
 
 
-def _last_lsn(files: Files, path: Path) -> int:
+def newest_frame_of(files: Files, path: Path) -> int:
     """Return the newest frame a stray file holds, or, if it cannot be read, begins at by its name.
 
     A frame that does not check out is not held: the stray may be the live segment of an earlier

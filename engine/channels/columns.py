@@ -17,7 +17,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from engine.core.events import AnyEvent, ClaimReceived
-from engine.core.types import ChannelId, Checks, TimeNs
+from engine.core.types import ChannelId, Checks, Position, TimeNs
 
 COLUMNS_VERSION: Final = 1
 _ALL: Final = Checks.ALL
@@ -105,6 +105,10 @@ class ColumnCodec:
                 others,
             )
         )  # fmt: skip
+
+    def first_of(self, payload: bytes) -> Position:
+        """Return the position of the first event of a payload."""
+        return Position(self._decode(payload).first)
 
     def decode(self, first: int, count: int, payload: bytes) -> list[AnyEvent]:
         """Return the `count` events of a payload.
