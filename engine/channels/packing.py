@@ -29,16 +29,21 @@ from engine.core.types import NS_PER_S
 
 NICE: Final = 19
 LOOK_EVERY_S: Final = 1.0
+AGAIN_AFTER_S: Final = 600.0
 SMALL_BYTES: Final = 65_536
 
 log = structlog.get_logger()
 
 
 class Packing(msgspec.Struct, frozen=True, kw_only=True):
-    """How it went: `packed` waits to be adopted; neither it nor `error`: nothing is to be won."""
+    """How it went: `packed` waits to be adopted; neither it nor `error`: nothing is to be won.
+
+    `again`: what went wrong may go away by itself.
+    """
 
     packed: Packed | None = None
     error: str = ""
+    again: bool = False
 
 
 def packing_of(
@@ -50,6 +55,8 @@ def packing_of(
     """Pack a sealed segment; whatever goes wrong is told and leaves it as it is."""
     try:
         return Packing(packed=pack_segment(directory, name, files, keep_going))
+    except OSError as error:
+        return Packing(error=repr(error), again=True)
     except Exception as error:  # packing is never needed, so nothing may end with it
         return Packing(error=repr(error))
 
@@ -110,7 +117,10 @@ class Packer:
             self.bytes_saved += entry.plain_bytes - entry.size
             log.info("segment_packed", segment=name, bytes=entry.size, before=entry.plain_bytes)
             return
-        self._leave.add(name)
+        if made.again:
+            self._look_at = self._machine.monotonic() + AGAIN_AFTER_S
+        else:
+            self._leave.add(name)
         if made.error:
             log.error("segment_not_packed", segment=name, error=made.error)
 
@@ -132,7 +142,7 @@ class Packer:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
             )
         except OSError as error:
-            self._made = Packing(error=repr(error))
+            self._made = Packing(error=repr(error), again=True)
 
 
 class PackReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +194,8 @@ def _result_of(process: subprocess.Popen[bytes]) -> Packing:
     try:
         return msgspec.msgpack.decode(told, type=Packing)
     except msgspec.MsgspecError:
-        return Packing(error=f"the process ended with {process.returncode} and said nothing")
+        error = f"the process ended with {process.returncode} and said nothing"
+        return Packing(error=error, again=True)
 
 
 def main(directory: str, name: str) -> None:

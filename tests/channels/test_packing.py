@@ -1,5 +1,6 @@
 """Packed segments of a shard: every event comes back, in fewer bytes than a claim may take."""
 
+import errno
 import random
 import signal
 import time
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from engine.channels.columns import ColumnCodec, Columns
+from engine.channels.host import shard_directory
 from engine.channels.journal import (
     LogOptions,
     ShardJournal,
@@ -24,14 +26,19 @@ from engine.channels.journal import (
     read_committed,
     verify_directory,
 )
-from engine.channels.machine import Machine
-from engine.channels.packing import LOOK_EVERY_S, Packer
+from engine.channels.machine import THIS_MACHINE, Machine
+from engine.channels.packing import AGAIN_AFTER_S, LOOK_EVERY_S, Packer
+from engine.channels.recovery import recover_committed, state_hash
 from engine.core.events import EVENT_TYPES, AnyEvent
 from engine.core.types import Checks, TimeNs
+from engine.validation.options import ValidationOptions
 from tests.builders import NOON, make_event
+from tests.channels.test_host import Harness
 from tests.channels.test_journal import IDS, any_event, claim, plain_claims
-from tests.wal.disk import QUICK, flip
+from tests.channels.world import item
+from tests.wal.disk import NEVER, QUICK, BreakingFiles, flip
 from tests.wal.test_pack import manifest_of
+from wal import Files
 from wal.codec import DECODE_FAULTS
 from wal.format import SEGMENTS
 
@@ -220,9 +227,11 @@ class Hands:
         return TimeNs(LATER + int(self.now * 1e9))
 
 
-def packer_of(directory: Path, journal: ShardJournal, threads: bool) -> tuple[Packer, Hands]:
+def packer_of(
+    directory: Path, journal: ShardJournal, threads: bool, files: Files = QUICK
+) -> tuple[Packer, Hands]:
     hands = Hands()
-    machine = Machine(files=QUICK, clock=hands, monotonic=hands.monotonic, threads=threads)
+    machine = Machine(files=files, clock=hands, monotonic=hands.monotonic, threads=threads)
     return Packer(journal, directory, 60, machine), hands
 
 
@@ -270,6 +279,19 @@ def test_what_cannot_be_packed_is_left_and_told_once(tmp_path: Path) -> None:
     assert events_of(tmp_path) == written
 
 
+def test_what_may_go_away_by_itself_is_tried_again_later(tmp_path: Path) -> None:
+    journal_of(tmp_path, 90)
+    files = BreakingFiles(NEVER, OSError(errno.ENOSPC, "full"), {"write"}, once=True)
+    with closing(ShardJournal(tmp_path, LOG, QUICK)) as journal:
+        packer, hands = packer_of(tmp_path, journal, threads=False, files=files)
+        files.break_next()
+        for after_s, packed in ((0, 0), (AGAIN_AFTER_S - 1, 0), (1, 1)):
+            hands.now += after_s
+            packer.look()
+            packer.adopt()
+            assert packer.packed == packed
+
+
 def until(packer: Packer, done: Callable[[], bool]) -> None:
     """Let a packer work until something is so; its process takes as long as it takes."""
     for _ in range(6_000):
@@ -314,3 +336,57 @@ def test_a_process_that_ends_before_its_work_changes_nothing(tmp_path: Path, how
     ShardJournal(tmp_path, LOG, QUICK).close()
     assert not list((tmp_path / SEGMENTS).glob("*.tmp"))
     assert events_of(tmp_path) == written
+
+
+RETRIES = ValidationOptions().retries
+
+
+class PackedShard(Harness):
+    """A shard whose clock is far ahead, so that every sealed segment is old, ticked by hand."""
+
+    def __init__(self, directory: Path) -> None:
+        self.hands = Hands()
+        self.machine = replace(
+            THIS_MACHINE,
+            files=QUICK,
+            clock=self.hands,
+            monotonic=self.hands.monotonic,
+            ticker=lambda tick, period_s: Stopped(),
+            threads=False,
+        )
+        super().__init__(directory, pack_after_s=1)
+
+    def tick(self) -> None:
+        self.hands.now += LOOK_EVERY_S
+        self.host._tick()
+
+
+class Stopped:
+    """A ticker that never ticks."""
+
+    def stop(self) -> None:
+        return
+
+
+@pytest.mark.slow
+def test_a_shard_packs_its_log_between_steps_and_starts_from_it(tmp_path: Path) -> None:
+    shard = PackedShard(tmp_path)
+    shard.open("a", "b")
+    for name in "ab":
+        for start in range(1, 900, 100):
+            accepted = shard.submit(*(item(name, n, n) for n in range(start, start + 100)))
+            assert set(accepted) == {"accepted"}
+            shard.tick()
+    directory = shard_directory(tmp_path, 3)
+    sealed = manifest_of(directory).sealed
+    assert len(sealed) > 1
+    assert sealed[0].packed
+    before = recover_committed(directory, RETRIES, from_genesis=True)
+    shard.host.close()
+    shard.start()
+    assert shard.submit(item("b", 900, 900)) == ["duplicate"]
+    assert shard.submit(item("b", 901, 901)) == ["accepted"]
+    shard.host.close()
+    after = recover_committed(directory, RETRIES, until=before.position, from_genesis=True)
+    assert state_hash(before.actors) == state_hash(after.actors)
+    assert shard.ended == []
