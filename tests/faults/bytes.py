@@ -6,6 +6,7 @@ torn writes is in `moments`; all else is assumed of nobody: any byte at rest may
 
 import random
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from typing import Final, NamedTuple
 
 from engine.channels.journal import ShardJournal
@@ -16,18 +17,17 @@ from tests.faults.moments import Moment, story, torn
 from tests.faults.scorecard import Budget, Progress, Row, Tally
 from tests.faults.specimen import LIMITS, OPTIONS, ROOT, Specimen, judged, specimen, started
 from wal import CorruptLogError
-from wal.format import SEGMENT_HEADER_BYTES
+from wal.format import SEGMENT_HEADER_BYTES, TEMPORARY
 
 COMMAND: Final = "python -m tests.faults bytes --full"
+PART: Final = 256
+"""Bits that are flipped by one process at a time."""
+
 STEP: Final = 127
 """Of the bits, where not all are flipped: a prime, so that each bit of a byte has its turn."""
 
-
-class Place(NamedTuple):
-    """A byte of the acknowledged part of a log."""
-
-    path: str
-    byte: int
+CUT_STEP: Final = 37
+"""Of the lengths a write may be cut to, where not all are tried."""
 
 
 def run(budget: Budget, progress: Progress) -> list[Row]:
@@ -73,46 +73,85 @@ def names_the_place(log: Specimen, damage: CorruptLogError, path: str, byte: int
     return damage.offset == frame.start
 
 
+class Part(NamedTuple):
+    """What came of some of the flips; `said` where one was not noticed as it must be."""
+
+    tried: int
+    unread: int
+    said: list[str]
+
+
 def flipped_for_verify(log: Specimen, budget: Budget, progress: Progress) -> Row:
     """Flip a bit, and see `verify` name file and place."""
     tally = Tally("one bit flipped at rest: verify", COMMAND)
-    files = log.disk()
-    cases = bits(log, budget)
-    for done, (path, bit) in enumerate(cases):
-        files.put(path, flip(log.image[path], bit))
-        damages = judged(files).damages
-        tally.tried += 1
-        if len(damages) != 1 or not names_the_place(log, damages[0], path, bit // 8):
-            tally.undetected += 1
-            tally.note(f"bit {bit} of {path}: {damages}")
-        files.put(path, log.image[path])
-        if not done % 256:
-            progress(done, len(cases), tally.name)
-    tally.false_alarms += not judged(files).ok
+    _add_up(tally, _verified, bits(log, budget), budget, progress)
+    tally.false_alarms += not judged(log.disk()).ok
     return tally.row()
 
 
 def flipped_for_start(log: Specimen, budget: Budget, progress: Progress) -> Row:
     """Flip a bit, and see the start refuse, or say what it did without, with the same state."""
     tally = Tally("one bit flipped at rest: start and replay", COMMAND)
-    cases = bits(log, budget)
-    unread = 0
-    for done, (path, bit) in enumerate(cases):
-        files = log.disk(**{path: flip(log.image[path], bit)})
-        outcome = start_on(log, files, path, bit // 8)
-        tally.tried += 1
-        tally.checked += log.events * (outcome != REFUSED)
-        unread += outcome == UNREAD
-        if outcome == WRONG:
-            tally.undetected += 1
-            tally.note(f"bit {bit} of {path} was not noticed")
-        if not done % 256:
-            progress(done, len(cases), tally.name)
+    unread = _add_up(tally, _started, bits(log, budget), budget, progress)
     tally.note(
-        f"{unread:,} of {len(cases):,} bits lie in what a start need not read: older segments,"
+        f"{unread:,} of {tally.tried:,} bits lie in what a start need not read: older segments,"
         " which reading them refuses, and older checkpoints, which serve nobody; verify names all"
     )
     return tally.row()
+
+
+Bits = list[tuple[str, int]]
+
+
+def _add_up(
+    tally: Tally, work: Callable[[Bits], Part], cases: Bits, budget: Budget, progress: Progress
+) -> int:
+    """Do the work on all cases, on all cores if there are many; return how many were unread."""
+    parts = [cases[at : at + PART] for at in range(0, len(cases), PART)]
+    unread = 0
+    for part in _results(work, parts, budget):
+        tally.tried += part.tried
+        tally.undetected += len(part.said)
+        unread += part.unread
+        for text in part.said:
+            tally.note(text)
+        progress(tally.tried, len(cases), tally.name)
+    return unread
+
+
+def _results(work: Callable[[Bits], Part], parts: list[Bits], budget: Budget) -> Iterator[Part]:
+    if not budget.full:
+        yield from map(work, parts)
+        return
+    with get_context("fork").Pool() as pool:
+        yield from pool.imap(work, parts)
+
+
+def _verified(cases: Bits) -> Part:
+    log = specimen()
+    files = log.disk()
+    said = []
+    for path, bit in cases:
+        files.put(path, flip(log.image[path], bit))
+        damages = judged(files).damages
+        if len(damages) != 1 or not names_the_place(log, damages[0], path, bit // 8):
+            said.append(f"bit {bit} of {path}: {damages}")
+        files.put(path, log.image[path])
+    return Part(len(cases), 0, said)
+
+
+def _started(cases: Bits) -> Part:
+    log = specimen()
+    outcomes = [
+        start_on(log, log.disk(**{path: flip(log.image[path], bit)}), path, bit // 8)
+        for path, bit in cases
+    ]
+    said = [
+        f"bit {bit} of {path} was not noticed"
+        for (path, bit), outcome in zip(cases, outcomes, strict=True)
+        if outcome == WRONG
+    ]
+    return Part(len(cases), outcomes.count(UNREAD), said)
 
 
 REFUSED, FELL_BACK, UNREAD, WRONG = "refused", "fell back", "unread", "wrong"
@@ -194,7 +233,7 @@ def overwritten(log: Specimen, budget: Budget, progress: Progress) -> Row:
     chance = budget.chance(tally.name)
     sizes = log.acknowledged
     paths = list(sizes)
-    total = budget.amount(quick=1_200, full=100_000)
+    total = budget.amount(quick=1_200, full=60_000)
     while tally.tried < total:
         path = chance.choice(paths)
         damage = DAMAGES[tally.tried % len(DAMAGES)]
@@ -226,16 +265,26 @@ def _first_difference(log: Specimen, path: str, data: bytes) -> int:
 def cut_short(budget: Budget, progress: Progress) -> Row:
     """Let each write of a life end after every one of its bytes."""
     tally = Tally("a write under way cut at a byte", COMMAND)
-    cases = [
-        (moment, size, ends)
-        for moment in story().moments
-        for size in range(len(moment.data) + 1)
-        for ends in (False, True)
-    ]
+    cases = [case for moment in story().moments for case in _cuts(moment)]
     for moment, size, ends in _spread(cases, budget, progress, tally.name):
         written = moment.data[:size] + moment.old()[size:]
         _judge_torn(tally, moment, moment.disk(written, moment.offset + size if ends else None))
     return tally.row()
+
+
+def _cuts(moment: Moment) -> Iterator[tuple[Moment, int, bool]]:
+    """Yield every length of a write that makes a difference, and whether the file ends there.
+
+    A live segment has its length from the beginning. Of a draft, which nothing names yet, one byte
+    in 64 stands for all.
+    """
+    old = moment.old()
+    is_draft = moment.path.endswith(TEMPORARY)
+    for size in range(0, len(moment.data) + 1, 64 if is_draft else 1):
+        if size == 0 or is_draft or moment.data[size - 1] != old[size - 1]:
+            yield moment, size, False
+        if is_draft:
+            yield moment, size, True
 
 
 def torn_sectors(budget: Budget, progress: Progress) -> Row:
@@ -243,7 +292,7 @@ def torn_sectors(budget: Budget, progress: Progress) -> Row:
     tally = Tally("sectors of a write under way new, old, zero or garbage", COMMAND)
     chance = budget.chance(tally.name)
     moments = story().moments
-    total = budget.amount(quick=1_500, full=60_000)
+    total = budget.amount(quick=1_500, full=40_000)
     for index in range(total):
         moment = moments[index % len(moments)]
         _judge_torn(tally, moment, moment.disk(torn(chance, moment)))
@@ -255,7 +304,7 @@ def torn_sectors(budget: Budget, progress: Progress) -> Row:
 def _spread(
     cases: list[tuple[Moment, int, bool]], budget: Budget, progress: Progress, name: str
 ) -> Iterator[tuple[Moment, int, bool]]:
-    chosen = cases if budget.full else cases[budget.number % STEP :: STEP]
+    chosen = cases if budget.full else cases[budget.number % CUT_STEP :: CUT_STEP]
     for index, case in enumerate(chosen):
         yield case
         if not index % 64:
