@@ -177,7 +177,7 @@ async def test_what_cannot_start_says_why(tmp_path):
     config = config_for(tmp_path, shards=1)
     async with running(config) as engine:
         await open_all(engine)
-        with start_failed("another writer holds"):
+        with start_failed(r"another writer holds .*pid=\d+ epoch=\d+"):
             await start(config_for(tmp_path, shards=1, runtime="inline"))
         assert await submit(engine, item(NAMES[0], 1, 1)).words() == ["accepted"]
     spoil(tmp_path / "shard-0000")

@@ -111,7 +111,7 @@ async def test_another_layout_than_the_directory_has_is_refused(tmp_path):
 async def test_a_second_engine_on_the_same_directory_is_refused(tmp_path):
     async with running(config_for(tmp_path)) as engine:
         await open_all(engine)
-        with start_failed("another writer holds"):
+        with start_failed(r"another writer holds .*pid=\d+ epoch=\d+"):
             await start(config_for(tmp_path))
         assert await submit(engine, item(NAMES[0], 1, 1)).words() == ["accepted"]
 

@@ -159,13 +159,15 @@ class Engine:
         """Stop it as an operator would; return its exit code."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(READY_MAX_S)
+        code = self._process.wait(READY_MAX_S)
+        self.reap()
+        return code
 
     def end(self) -> None:
         """Leave nothing behind."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self.reap()
         end_all(self._mark)
         shutil.rmtree(self._ray_folder, ignore_errors=True)
 
