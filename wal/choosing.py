@@ -37,6 +37,13 @@ class Choice(NamedTuple):
         return self.bridge.lsn if self.bridge is not None else 0
 
     @property
+    def begin_position(self) -> int:
+        """The oldest record that is kept, or the next one where none is."""
+        if self.kept:
+            return self.kept[0].entry.first_position
+        return self.end_position + 1
+
+    @property
     def end_position(self) -> int:
         """The newest record of the same."""
         if self.kept:
@@ -90,7 +97,10 @@ def _kept(
     sound_there = [
         index
         for index, piece in enumerate(pieces)
-        if piece.entry.first_lsn <= tip.lsn + 1 and piece.lsn >= tip.lsn and piece.has_frames
+        # By records: a seal or a watermark between the two holds nothing that could be missed.
+        if piece.has_frames
+        and piece.entry.first_position <= tip.position + 1
+        and piece.lsn >= tip.lsn
     ]
     if not sound_there:
         return (), tip

@@ -111,6 +111,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retained_lsn: int = 1
 
     @property
+    def first_position(self) -> int:
+        """The oldest record that is kept, or the first that will be."""
+        entries = (*self.sealed, self.live)
+        return next((entry.first_position for entry in entries if entry is not None), 1)
+
+    @property
     def known_durable_lsn(self) -> int:
         """The newest frame that was on disk for sure, by all that is written here."""
         return max(

@@ -86,7 +86,9 @@ def _judge_snapshots(files: Files, directory: Path, manifest: Manifest) -> Linea
     found = newest_lineage(
         manifest.snapshots, lambda entry: verify_snapshot(files, directory, entry)
     )
-    if manifest.retained_lsn > 1 + (found.entries[-1].lsn if found.entries else 0):
+    # By records: a seal or a watermark between a snapshot and the log holds nothing to be missed.
+    known = found.entries[-1].position if found.entries else 0
+    if manifest.retained_lsn > 1 and manifest.first_position > known + 1:
         reason = f"no snapshot verifies and the log begins at frame {manifest.retained_lsn}"
         raise CorruptLogError(MANIFEST_NAME, 0, reason)
     return found

@@ -119,6 +119,26 @@ def redeemable(channel: Channel, position: str | None) -> Redeemable:
     )
 
 
+def best_claims_lines(
+    claims: Iterable[Redeemable], positions: Mapping[str, int]
+) -> Iterator[bytes]:
+    """Yield the lines of a file of best claims; see `write_best_claims`."""
+    ordered = sorted(claims, key=lambda claim: claim.channel_id)
+    head = {
+        "channels": len(ordered),
+        "format": FORMAT,
+        "positions": dict(positions),
+        "total": str(sum(claim.drops for claim in ordered)),
+        "version": VERSION,
+    }
+    digest = hashlib.sha256()
+    for line in (head, *ordered):
+        data = _encode(line) + b"\n"
+        digest.update(data)
+        yield data
+    yield _encode({"sha256": digest.hexdigest()}) + b"\n"
+
+
 def write_best_claims(
     path: Path, claims: Iterable[Redeemable], positions: Mapping[str, int]
 ) -> str:
@@ -132,27 +152,15 @@ def write_best_claims(
     Raises:
         OSError: the disk refused.
     """
-    ordered = sorted(claims, key=lambda claim: claim.channel_id)
-    head = {
-        "channels": len(ordered),
-        "format": FORMAT,
-        "positions": dict(positions),
-        "total": str(sum(claim.drops for claim in ordered)),
-        "version": VERSION,
-    }
-    digest = hashlib.sha256()
     draft = path.with_name(f".{path.name}.draft")
     with draft.open("wb") as file:
-        for line in (head, *ordered):
-            data = _encode(line) + b"\n"
-            digest.update(data)
-            file.write(data)
-        file.write(_encode({"sha256": digest.hexdigest()}) + b"\n")
+        for line in best_claims_lines(claims, positions):
+            file.write(line)
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
     _sync_directory(path.parent)
-    return digest.hexdigest()
+    return _told_hash(0, line)
 
 
 def unsigned_of(

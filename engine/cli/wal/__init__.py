@@ -20,6 +20,10 @@ COMMANDS: Final = Commands(
             "engine.cli.wal.pack:pack",
             "Write the closed segments of a stopped engine anew, in fewer bytes.",
         ),
+        "repair": (
+            "engine.cli.wal.repair:repair",
+            "Bring a damaged log back as far as can be proven, with the engine stopped.",
+        ),
         "replay": (
             "engine.cli.wal.replay:replay",
             "Show the channels as they were at a position or a time.",
