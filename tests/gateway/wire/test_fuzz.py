@@ -164,6 +164,7 @@ def fuzz_frames(client: Client, examples: int) -> None:
 
         send()
         assert speaker.ask("ping")["status"] == "success"
+        client.close()  # its connection may have idled for longer than one is kept
 
 
 def test_no_frame_ends_a_connection_or_changes_a_channel(client):
@@ -172,7 +173,7 @@ def test_no_frame_ends_a_connection_or_changes_a_channel(client):
 
 @pytest.mark.slow
 def test_no_frame_of_very_many_ends_a_connection_or_changes_a_channel(client):
-    fuzz_frames(client, 10_000)
+    fuzz_frames(client, 3_000)
 
 
 # Bodies -----------------------------------------------------------------------------------------
@@ -219,4 +220,4 @@ def test_no_body_ends_in_a_server_error(client):
 
 @pytest.mark.slow
 def test_no_body_of_very_many_ends_in_a_server_error(client):
-    fuzz_bodies(client, 10_000)
+    fuzz_bodies(client, 3_000)
