@@ -88,6 +88,9 @@ class RayShard:
 
     Ray starts a process again that dies, but gives an actor up for good when it cannot recover: a
     full disk, or a lock that its predecessor still holds. Then a new actor is tried, with pauses.
+
+    Attributes:
+        starts: How many actors this shard has been so far.
     """
 
     def __init__(self, settings: ShardSettings, rules: tuple[RiskRule, ...]) -> None:
@@ -95,6 +98,7 @@ class RayShard:
         self._rules = rules
         self._pause_s = RESTART_FIRST_S
         self._has_lived = False
+        self.starts = 0
         self._start()
 
     def _start(self) -> None:
@@ -103,6 +107,7 @@ class RayShard:
             self._settings, self._rules, machine=WORKER
         )
         self._not_before = time.monotonic() + self._pause_s
+        self.starts += 1
 
     @property
     def number(self) -> int:

@@ -1,13 +1,15 @@
 """Shards and verifiers as real Ray actors: killed, hung, refused, placed one by one."""
 
 import asyncio
+import fcntl
 import os
 import signal
 
+import msgspec
 import pytest
 
 from engine.app import running
-from engine.channels.messages import decode_statistics
+from engine.channels.messages import decode_hello, decode_statistics
 from engine.channels.options import LaneOptions, PlacementOptions, ShardOptions
 from engine.config import Config
 from engine.core.events import ClaimReceived
@@ -171,6 +173,38 @@ async def test_each_channel_has_a_process_of_its_own_and_finds_it_again(tmp_path
         assert await told.words() == ["duplicate"] * 3
         shards = [(await engine.router.read(channel_id(name)))[0] for name in names]
         assert sorted(shards) == [0, 1, 2]
+
+
+async def submit_until_known(engine, *items):
+    """Send claims again, as a client does, until each answer says what became of it."""
+    async with asyncio.timeout(60):
+        while "unavailable" in (words := await submit(engine, *items).words()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return words
+
+
+async def test_a_shard_that_hangs_or_cannot_recover_comes_back(tmp_path):
+    impatient = LaneOptions(silent_after_ms=1_000, unavailable_after_ms=1_000)
+    config = msgspec.structs.replace(config_for(tmp_path, shards=1), lane=impatient)
+    async with running(config) as engine:
+        await open_all(engine, NAMES[:1])
+        lane, first = engine.router.lanes[0], pid_of(engine, 0)
+        os.kill(first, signal.SIGSTOP)
+        assert await submit(engine, item(NAMES[0], 1, 1)).words() == ["unavailable"]
+        await until(lambda: "has not answered" in lane.vitals.slow_because(), 60)
+        os.kill(first, signal.SIGKILL)
+        assert await submit_until_known(engine, item(NAMES[0], 1, 1)) == ["accepted"]
+        second = pid_of(engine, 0)
+        assert second != first
+        lock = os.open(tmp_path / "shard-0000" / "LOCK", os.O_RDWR)
+        taking = asyncio.create_task(asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX))
+        await asyncio.sleep(0.2)  # by now it waits for the lock, and nobody is before it
+        os.kill(second, signal.SIGKILL)
+        await taking
+        await until(lambda: lane.shard.starts == 2, 60)
+        os.close(lock)
+        assert await submit_until_known(engine, item(NAMES[0], 2, 2)) == ["accepted"]
+        assert decode_hello(await lane.shard.ask("hello", "test", 0)).epoch == 3
 
 
 async def test_what_cannot_start_says_why(tmp_path):
