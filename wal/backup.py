@@ -277,7 +277,8 @@ def _went_on(scan: SegmentScan, durable_lsn: int) -> bool:
     try:
         scan.next()
     except BadFrame:
-        # It may have been half written when the window was filled; proven, it is whole by now.
+        # Being written when the window was filled, so nobody had an answer when the copy began: the
+        # frames end here. Unless it was durable then; or is proven by now, and still not sound.
         scan.source.forget()
         if scan.lsn > durable_lsn and not is_proven(scan):
             return False
@@ -285,6 +286,7 @@ def _went_on(scan: SegmentScan, durable_lsn: int) -> bool:
             scan.next()
         except BadFrame as bad:
             raise CorruptLogError(scan.name, scan.offset, bad.reason) from bad
+        return scan.lsn <= durable_lsn
     return True
 
 

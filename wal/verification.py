@@ -97,7 +97,10 @@ def verify(
         before = _manifest_bytes(files, directory)
         report = _Verifier(files, directory, codec, progress or _silent).run(before)
         # A writer at work replaces files; what it replaced under us looks like damage once.
-        if report.ok or not tries_left or _manifest_bytes(files, directory) == before:
+        if report.ok or _manifest_bytes(files, directory) == before:
+            return report
+        report = _without_replaced(report, _manifest_bytes(files, directory))
+        if report.ok or not tries_left:
             return report
     return report
 
@@ -127,6 +130,10 @@ class _Window:
         for offset in range(0, end, _WINDOW_BYTES):
             whole.update(self(offset, min(_WINDOW_BYTES, end - offset)))
         return whole.digest()
+
+    def forget(self) -> None:
+        """Drop what was read ahead, because the file may have grown."""
+        self._data = b""
 
     def close(self) -> None:
         self._files.close(self._handle)
@@ -285,6 +292,8 @@ class _Verifier:
                 self._frame(judge)
         except Broken as broken:
             proof, torn_bytes = proof_of_rot(fetch, judge, expected)
+            if proof and broken.torn and self._is_sound_now(fetch, judge):
+                return  # it was being written when it was read
             durable = max(
                 manifest["durable_lsn"],
                 manifest["archived_lsn"],
@@ -300,6 +309,15 @@ class _Verifier:
                 self._facts |= {
                     "torn_segment": path, "torn_offset": judge.offset, "torn_bytes": torn_bytes,
                 }  # fmt: skip
+
+    def _is_sound_now(self, fetch: _Window, judge: SegmentJudge) -> bool:
+        """Read a frame once more that is proven by now; a writer at work may have completed it."""
+        fetch.forget()
+        try:
+            self._frame(judge)
+        except Broken:
+            return False
+        return True
 
     def _snapshot(self, entry: Any, manifest: Any) -> None:
         path = f"{SNAPSHOTS}/{entry['name']}"
@@ -361,6 +379,20 @@ def _decode_manifest(data: bytes) -> Any:
         odd = ", ".join(sorted(MANIFEST_FIELDS ^ set(manifest)))
         raise Broken(MANIFEST_HEAD.size, f"fields of the MANIFEST unknown or missing: {odd}")
     return manifest
+
+
+def _without_replaced(report: VerifyReport, manifest_bytes: bytes) -> VerifyReport:
+    """Leave out what is wrong with files that the MANIFEST, by now, no longer names."""
+    try:
+        manifest = _decode_manifest(manifest_bytes)
+    except Broken:
+        return report
+    live = [manifest["live"]] if manifest["live"] else []
+    named = {f"{SEGMENTS}/{entry['name']}" for entry in (*manifest["sealed"], *live)}
+    named |= {f"{SNAPSHOTS}/{entry['name']}" for entry in manifest["snapshots"]} | {MANIFEST_NAME}
+    return msgspec.structs.replace(
+        report, damages=tuple(damage for damage in report.damages if damage.segment in named)
+    )
 
 
 def _silent(done: int, total: int) -> None:
