@@ -21,6 +21,9 @@ CLAIMS: Final = "tests/channels/test_order.py"
 STATE: Final = "tests/channels/test_recovery.py"
 SEALS: Final = "tests/verify/test_seal.py"
 RULES: Final = "tests/core/test_claim_rules.py"
+CHECKPOINTS: Final = "tests/channels/test_checkpoint.py"
+INCREMENTS: Final = "tests/wal/test_increments.py"
+PACK: Final = "tests/wal/test_pack.py"
 INVARIANTS: Final = "tests/core/test_invariants.py"
 
 
@@ -117,21 +120,21 @@ MUTANTS: Final = (
     Mutant(
         "the number of a frame", "wal/segment.py",
         "if header.durable_lsn != self.lsn - 1 or (header.lsn != self.lsn and not packed):",
-        "if False:", (RECOVERY, BYTES),
+        "if False:", (BYTES, RECOVERY),
     ),
     Mutant(
         "the epoch and segment of a frame", "wal/segment.py",
         "if header.segment != self.header.number or header.epoch != self.header.epoch:",
-        "if False:", (RECOVERY, BYTES),
+        "if False:", (BYTES, RECOVERY),
     ),
     Mutant(
         "the place of a segment", "wal/segment.py",
         "        if self.header.link(link.name) != link:", "        if False:",
-        (SEGMENTS, BYTES),
+        (BYTES, SEGMENTS),
     ),
     Mutant(
         "nothing follows the seal of a segment", "wal/segment.py",
-        "        if self.sealed:", "        if False:", (RECOVERY, BYTES),
+        "        if self.sealed:", "        if False:", (BYTES, RECOVERY),
     ),
     # What a start believes
     Mutant(
@@ -141,7 +144,7 @@ MUTANTS: Final = (
     Mutant(
         "a later frame proves an earlier one", "wal/judgement.py",
         "    if not ours or header.durable_lsn >= scan.lsn:", "    if not ours:",
-        (RECOVERY, BYTES),
+        (BYTES, RECOVERY),
     ),
     Mutant(
         "what the MANIFEST knows to be durable", "wal/judgement.py",
@@ -149,7 +152,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "what was written as it stands is no torn write", "wal/judgement.py",
-        "    if bad.whole:", "    if False:", (RECOVERY, BYTES),
+        "    if bad.whole:", "    if False:", (BYTES, RECOVERY),
     ),
     Mutant(
         "more follows than a torn frame can leave", "wal/judgement.py",
@@ -170,16 +173,16 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the size of a sealed segment", "wal/survey.py",
-        "        if size != entry.size:", "        if False:", (SEGMENTS, BYTES),
+        "        if size != entry.size:", "        if False:", (BYTES, SEGMENTS),
     ),
     Mutant(
         "the hash of a sealed segment", "wal/survey.py",
-        "    if digest.digest() != entry.sha256:", "    if False:", (SEGMENTS, BYTES),
+        "    if digest.digest() != entry.sha256:", "    if False:", (BYTES, SEGMENTS),
     ),
     Mutant(
         "a log newer than its MANIFEST is refused", "wal/survey.py",
         "    if newest_frame_of(files, directory / path) > findings.end_lsn:", "    if False:",
-        (SEGMENTS, BYTES),
+        (BYTES, SEGMENTS),
     ),
     Mutant(
         "a start begins a new epoch", "wal/recovery.py",
@@ -198,7 +201,46 @@ MUTANTS: Final = (
     Mutant(
         "a checkpoint is verified before it serves", "wal/snapshot.py",
         'return "" if found == (entry.size, entry.sha256) else "length or hash"', 'return ""',
-        (SNAPSHOTS, BYTES),
+        (BYTES, SNAPSHOTS),
+    ),
+    Mutant(
+        "the MANIFEST tells how far an idle log goes", "wal/log.py",
+        "                self._live.tell_manifest_in_time()", "                pass",
+        ("tests/wal/test_proof.py",),
+    ),
+    # What is let go, and what takes its place
+    Mutant(
+        "the log is cut below a base only", "wal/live.py",
+        "for one in manifest.sealed[:-1] if one.last_lsn > below.lsn)",
+        "for one in manifest.sealed[:-1] if False)", (INCREMENTS, CHECKPOINTS),
+    ),
+    Mutant(
+        "the base before is read back before the log is cut below it", "wal/base.py",
+        "    if not older or verify_snapshot(files, directory, older[-1]):", "    if not older:",
+        (INCREMENTS, CHECKPOINTS),
+    ),
+    Mutant(
+        "a packed segment is compared record by record", "wal/pack.py",
+        "            if one != other:", "            if False:", (PACK,),
+    ),
+    Mutant(
+        "a packed segment is read back from the disk", "wal/pack.py",
+        "    if digest.digest() != packed.sha256:", "    if False:", (PACK,),
+    ),
+    Mutant(
+        "a checkpoint holds what its head says", "engine/channels/checkpoint.py",
+        "    if found != (head.position, head.channels, head.claimed_sum):", "    if False:",
+        (CHECKPOINTS, STATE),
+    ),
+    Mutant(
+        "an increment builds on what is there", "engine/channels/checkpoint.py",
+        "    if head.since != (state.position if state.actors else 0):", "    if False:",
+        (CHECKPOINTS, STATE),
+    ),
+    Mutant(
+        "claims of the log are checked again in replay", "engine/channels/recovery.py",
+        "                    _refuse_again(before, event)\n", "                    pass\n",
+        (STATE,),
     ),
     # What the verifier sees alone
     Mutant(

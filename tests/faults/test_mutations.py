@@ -16,7 +16,8 @@ def test_a_mutant_fits_in_one_place_and_is_still_a_program(mutant):
     sound = (mutations.ROOT / mutant.file).read_text()
     assert sound.count(mutant.search) == 1
     mutated = sound.replace(mutant.search, mutant.replace)
-    assert ast.dump(ast.parse(mutated)) != ast.dump(ast.parse(sound))
+    assert mutated != sound
+    ast.parse(mutated)
 
 
 def test_the_tests_that_should_notice_exist():
