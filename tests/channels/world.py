@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from engine.channels.journal import LogOptions, ShardJournal
+from engine.channels.journal import OS_FILES, Files, LogOptions, ShardJournal
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Reply
 from engine.channels.recovery import recover, state_hash
 from engine.channels.shard import Shard
@@ -101,6 +101,7 @@ class Desk:
         validation: ValidationOptions | None = None,
         rules: tuple[RiskRule, ...] = (),
         wrap: Callable[[ShardJournal], Journal] | None = None,
+        files: Files = OS_FILES,
     ) -> None:
         self.directory = directory
         self.clock = ManualClock()
@@ -108,11 +109,12 @@ class Desk:
         self.rules = rules
         self.late: list[Late] = []
         self._wrap = wrap
+        self._files = files
         self.start()
 
     def start(self) -> None:
         """Recover from the log, as the constructor of a shard's process does."""
-        self.log = ShardJournal(self.directory, LOG)
+        self.log = ShardJournal(self.directory, LOG, self._files)
         recovered = recover(self.log, self.validation.retries)
         self.recovered = recovered
         journal: Journal = self.log if self._wrap is None else self._wrap(self.log)
