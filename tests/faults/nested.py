@@ -21,11 +21,10 @@ from tests.faults.syscalls import (
     judge_end,
     points_of,
     scratch,
-    spread,
 )
 from tests.faults.tracer import Fault, require_strace
 from tests.faults.truth import Judge, Truth, end_of, find_truth
-from wal.format import MANIFEST_NAME
+from wal.format import INCREMENT_SUFFIX, MANIFEST_NAME, SNAPSHOT_SUFFIX
 from wal.manifest import decode_manifest
 
 COMMAND: Final = "python -m tests.faults nested --full"
@@ -67,7 +66,7 @@ def run(budget: Budget, progress: Progress) -> list[Row]:
         errors = Tally("EIO or ENOSPC during a start", COMMAND)
         for index, base in enumerate(bases):
             points = start_points(ground, base)
-            chosen = spread(budget, points)
+            chosen = budget.choose(points)
             for count, point in enumerate(chosen):
                 what = f"{base.name}, {point.call} {point.nth}"
                 progress(index * len(chosen) + count, len(bases) * len(chosen), what)
@@ -124,7 +123,7 @@ def fail_once(ground: Ground, base: Base, point: Point, tally: Tally) -> None:
 def can_do_without(case: Case) -> bool:
     """Say whether a start may go on: the folder is there, or older checkpoints and the log."""
     failed = next(call for call in case.calls if call.injected)
-    return failed.name == "mkdir" or failed.paths[-1].endswith(".snap")
+    return failed.name == "mkdir" or failed.paths[-1].endswith((SNAPSHOT_SUFFIX, INCREMENT_SUFFIX))
 
 
 def copied(base: Base, target: Path) -> Path:
@@ -145,7 +144,8 @@ def make_bases(ground: Ground) -> list[Base]:
         killed_at(ground, "a torn tail", late(points, "fdatasync", ".wal"), tear_newest_write),
         killed_at(ground, "a rotation cut short", late(points, "ftruncate", ".wal")),
         killed_at(ground, "a segment not yet named", after_naming(points)),
-        killed_at(ground, "a checkpoint cut short", late(points, "rename", ".snap")),
+        killed_at(ground, "an increment cut short", late(points, "rename", INCREMENT_SUFFIX)),
+        killed_at(ground, "a base cut short", late(points, "rename", SNAPSHOT_SUFFIX)),
         killed_at(ground, "a rotten checkpoint", late(points, "fdatasync", ".wal"), rot_checkpoint),
     ]
 

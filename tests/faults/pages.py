@@ -66,7 +66,7 @@ def markdown(card: Card, part: str = "all") -> str:
 
 def notes_of(rows: Sequence[Row]) -> list[str]:
     """Return what must be known to read the rows right."""
-    notes = [f"- {row.name}: {note}" for row in rows for note in row.notes]
+    notes = [f"- {row.system}, {row.name}: {note}" for row in rows for note in row.notes]
     return ["", *notes] if notes else []
 
 
@@ -81,7 +81,8 @@ def compared(rows: Sequence[Row]) -> list[str]:
         (name, *(outcome(found.get((name, system))) for system in (OURS, *systems)))
         for name in names
     ]
-    return ["", *table_of(("fault", OURS, *systems), lines)]
+    others = [row for row in rows if row.system != OURS]
+    return ["", *table_of(("fault", OURS, *systems), lines), *notes_of(others)]
 
 
 def outcome(row: Row | None) -> str:

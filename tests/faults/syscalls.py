@@ -17,12 +17,18 @@ from tests.faults.nursery import EXIT_REFUSED, Case, Nursery
 from tests.faults.scorecard import Budget, Progress, Row, Tally
 from tests.faults.tracer import ON_DISK, Call, Fault, require_strace
 from tests.faults.truth import Judge, Truth, end_of, find_truth
-from wal.format import MANIFEST_NAME, PACKED_SUFFIX
+from wal.format import (
+    INCREMENT_SUFFIX,
+    MANIFEST_NAME,
+    PACKED_SUFFIX,
+    SEGMENT_SUFFIX,
+    SNAPSHOT_SUFFIX,
+)
 
 EXIT_STEP_FAILED: Final = 70
 COMMAND: Final = "python -m tests.faults syscalls --full"
 SYNCS: Final = ("fdatasync", "fsync")
-READS: Final = ("openat", "pread64", "getdents64")
+KEPT: Final = (SEGMENT_SUFFIX, PACKED_SUFFIX, SNAPSHOT_SUFFIX, INCREMENT_SUFFIX)
 KINDS: Final = {
     "EIO": "error=EIO",
     "ENOSPC": "error=ENOSPC",
@@ -41,24 +47,47 @@ class Point(NamedTuple):
 
 
 def run(budget: Budget, progress: Progress) -> list[Row]:
-    """Return a row for each kind of fault."""
+    """Return a row for each kind of fault, and for the worst of them where the log is cut too."""
     require_strace()
     with scratch() as folder, Nursery("tests.faults.worker", folder) as nursery:
         truth = find_truth(nursery, folder / "truth")
-        points = points_of(nursery.run("work", folder / "points", ()).calls, folder / "points")
-        chosen = spread(budget, points)
-        rows = []
-        done = 0
-        for kind in KINDS:
-            tally = Tally(f"{kind} at a system call", COMMAND)
-            tally.note(f"of {len(points)} calls: {counted(points)}")
-            judge = Judge(nursery, truth, tally)
-            for point in chosen:
-                progress(done, len(KINDS) * len(chosen), f"{kind} at {point.call} {point.nth}")
-                try_point(nursery, judge, truth, folder / "case", kind, point)
-                done += 1
-            rows.append(tally.row())
-    return rows
+        rows: list[Row] = []
+        for kept, kinds in (("all", tuple(KINDS)), ("checkpointed", ("EIO", "SIGKILL"))):
+            bench = Bench(nursery, truth, folder / "case", kept)
+            points = spread(budget, bench.points())
+            rows += [try_points(bench, kind, points, progress) for kind in kinds]
+        return rows
+
+
+class Bench(NamedTuple):
+    """What every case needs: who runs it, what is true, where it runs, how much log is kept."""
+
+    nursery: Nursery
+    truth: Truth
+    directory: Path
+    kept: str
+
+    def work(self, *faults: Fault) -> Case:
+        return self.nursery.run("work", self.directory, faults, kept=self.kept)
+
+    def points(self) -> list[Point]:
+        """Return all calls of a run without faults."""
+        calls = self.work().calls
+        shutil.rmtree(self.directory)
+        return points_of(calls, self.directory)
+
+
+def try_points(bench: Bench, kind: str, points: list[Point], progress: Progress) -> Row:
+    """Meet one kind of fault at each point."""
+    cut = "" if bench.kept == "all" else " of a shard that cuts its log"
+    tally = Tally(f"{kind} at a system call{cut}", COMMAND)
+    if kind == "EIO":
+        tally.note(counted(points))
+    judge = Judge(bench.nursery, bench.truth, tally)
+    for done, point in enumerate(points):
+        progress(done, len(points), f"{kind} at {point.call} {point.nth}{cut}")
+        try_point(bench, judge, kind, point)
+    return tally.row()
 
 
 @contextmanager
@@ -97,18 +126,17 @@ def counted(points: list[Point]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(p.call for p in points).items())
 
 
-def try_point(
-    nursery: Nursery, judge: Judge, truth: Truth, directory: Path, kind: str, point: Point
-) -> None:
+def try_point(bench: Bench, judge: Judge, kind: str, point: Point) -> None:
     """Do the work with one fault in it, then look at what is left."""
-    fault = Fault(point.call, point.nth, KINDS[kind])
-    case = nursery.run("work", directory, (fault,))
+    case = bench.work(Fault(point.call, point.nth, KINDS[kind]))
     what = f"{kind} at {point.call} {point.nth} ({point.about})"
     judge.tally.tried += 1
-    if not judge_end(case, kind, truth, nursery.heard) and not went_on(case, truth):
+    ended_well = judge_end(case, kind, bench.truth, bench.nursery.heard)
+    if not ended_well and not went_on(case, bench.truth):
         judge.wrong(f"{what}: {describe(case)}")
-    judge.look(directory, max(map(end_of, case.said), default=0), what)
-    shutil.rmtree(directory)
+    bench.directory.mkdir(exist_ok=True)
+    judge.look(bench.directory, max(map(end_of, case.said), default=0), what)
+    shutil.rmtree(bench.directory)
 
 
 def judge_end(case: Case, kind: str, truth: Truth, heard: Path) -> bool:
@@ -132,15 +160,17 @@ def judge_end(case: Case, kind: str, truth: Truth, heard: Path) -> bool:
 def went_on(case: Case, truth: Truth) -> bool:
     """Say whether the work was done in spite of a call that failed, and rightly so.
 
-    A folder that is there need not be made. Packing is never needed: it alone reads segments while
-    a shard works, and what it writes has a name of its own until the shard takes it in.
+    A folder that is there need not be made. Packing and merging are never needed: they alone read
+    segments and checkpoints while a shard works, and what packing writes has a name of its own
+    until the shard takes it in.
     """
     failed = [call for call in case.calls if call.injected]
     if case.said != truth.said or len(failed) != 1:
         return False
-    name, path = failed[0].name, failed[0].paths[-1]
-    is_packing = f"{PACKED_SUFFIX}." in path or (name in READS and "/wal" in path)
-    return name == "mkdir" or is_packing or (name in READS and path.endswith(MANIFEST_NAME))
+    call, path = failed[0], failed[0].paths[-1]
+    is_read = call.name == "pread64" or (call.name == "openat" and "O_RDONLY" in call.text)
+    is_kept = path.endswith((*KEPT, MANIFEST_NAME))
+    return call.name == "mkdir" or f"{PACKED_SUFFIX}." in path or (is_read and is_kept)
 
 
 def split(calls: list[Call], place: int) -> tuple[list[Call], Call, list[Call]]:

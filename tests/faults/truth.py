@@ -86,7 +86,7 @@ class Judge:
         self.tally.note(what)
 
     def _compare_found(self, found: dict[str, Any], acknowledged: int, what: str) -> None:
-        events: list[str] = found["found"]
+        events: list[str] = self._truth.events[: found["first"] - 1] + found["found"]
         same = sum(
             1 for one, other in zip(events, self._truth.events, strict=False) if one == other
         )
@@ -99,7 +99,9 @@ class Judge:
             self.wrong(f"{what}: checkpoint and log give different states")
 
     def _compare_resent(self, checked: Case, what: str) -> None:
-        held = len(said_of(checked, "found")["found"])
+        found = said_of(checked, "found")
+        cut = found["first"] - 1
+        held = cut + len(found["found"])
         resent = said_of(checked, "resent")["resent"]
         first_answers = steps_of(self._truth.said)
         for first, again, answered in zip(first_answers, self._truth.again, resent, strict=True):
@@ -109,7 +111,7 @@ class Judge:
                 self.tally.note(f"{what}: step {first['step']} sent again: {answered['answers']}")
                 return
         final = said_of(checked, "final")
-        if final["final"] != self._truth.events or set(final["state"]) != {self._truth.state}:
+        if final["final"] != self._truth.events[cut:] or set(final["state"]) != {self._truth.state}:
             self.tally.duplicates += 1
             self.tally.note(f"{what}: sent again, the work ends in another state")
 
