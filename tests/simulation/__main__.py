@@ -14,11 +14,12 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=int, default=1, help="the first number")
     parser.add_argument("--count", type=int, default=1_000, help="how many")
     parser.add_argument("--minutes", type=float, help="play on for so long, whatever the count")
+    parser.add_argument("--stop", action="store_true", help="stop at the first that is broken")
     options = parser.parse_args()
     with stage():
         if options.number is not None:
             return tell(play(options.number))
-        return campaign(options.first, options.count, options.minutes)
+        return campaign(options.first, options.count, options.minutes, stop=options.stop)
 
 
 def tell(played: Played) -> int:
@@ -29,7 +30,7 @@ def tell(played: Played) -> int:
     return 1 if played.broken else 0
 
 
-def campaign(first: int, count: int, minutes: float | None) -> int:
+def campaign(first: int, count: int, minutes: float | None, *, stop: bool) -> int:
     """Play one history after the other; print the numbers of those that broke a promise."""
     started = time.perf_counter()
     played: list[Played] = []
@@ -38,6 +39,9 @@ def campaign(first: int, count: int, minutes: float | None) -> int:
         played.append(one)
         if one.broken:
             sys.stdout.write(f"\r{one.number}: {one.broken}\n")
+            sys.stdout.flush()
+            if stop:
+                break
         if len(played) % 20 == 0 and sys.stderr.isatty():
             sys.stderr.write(f"\r{len(played)} histories, {_broken(played)} broken")
     took_s = time.perf_counter() - started

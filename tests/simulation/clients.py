@@ -186,7 +186,7 @@ class Client:
         if not sent:
             return
         engine = await self._engine()
-        listens = heard or self._chance.random() < 0.9
+        listens = heard or self._chance.random() < 0.8
         sent = self.history.sends(sent)
         post = Post(self, engine, sent, listens=listens)
         submission = Submission(len(sent), post.take, post.take)

@@ -61,6 +61,7 @@ class Faults:
         self._chance = world.draw("faults")
         self._calls = world.draw("calls")
         self._left = count
+        self._echoes = self._chance.choice((0, 0, 1, 3))
         self._calm = False
         self._ambushes: dict[int, Ambush] = {}
         self._sync_s = 0.0
@@ -90,6 +91,9 @@ class Faults:
             del self._ambushes[number]
             self.power_pending = ambush.power
             self._world.say(f"disk {number}", f"{ambush.fate} at {call} {path}")
+            if self._echoes and ambush.fate != "short":
+                self._echoes -= 1
+                self._lay_ambush(shard)  # a start after a crash is broken off as well
             return ambush.fate
 
         return trouble
@@ -206,9 +210,11 @@ class Faults:
         calls = (chance.choice(CALLS),) if chance.random() < 0.3 else CHANGING
         if fate == "short":
             calls = ("write",)
+        elif fate == "eio" and chance.random() < 0.7:
+            calls = ("sync",)
         self._ambushes[shard.number] = Ambush(fate, count, calls, power=power)
-        if chance.random() < 0.3:
-            shard.kill("is killed")
+        if not shard.is_within and chance.random() < 0.3:
+            shard.kill("is killed")  # so that it strikes within the start that follows
 
     def _spoil(self, verifier: SimVerifier) -> None:
         verifier.mode = self._chance.choice(LIES)

@@ -58,10 +58,11 @@ class Account:
 class Sent:
     """A claim as a client sent it; `kind` is `honest`, `forged` or `other` (signed, too late).
 
-    `floor` is the mark that was promised when it was sent, `promised` whether it was itself.
+    `floor` is the mark that was promised when it was sent, `promised` whether it was itself,
+    `behind` whether a higher one had been sent before.
     """
 
-    __slots__ = ("amount", "claim", "floor", "kind", "number", "promised", "sequence")
+    __slots__ = ("amount", "behind", "claim", "floor", "kind", "number", "promised", "sequence")
 
     def __init__(self, number: int, sequence: int, amount: int, claim: object, kind: str) -> None:
         self.number = number
@@ -70,7 +71,7 @@ class Sent:
         self.claim = claim
         self.kind = kind
         self.floor = 0
-        self.promised = False
+        self.behind = self.promised = False
 
 
 class Promise:
@@ -102,6 +103,7 @@ class History:
         self._world = world
         self._accepted: dict[int, set[int]] = defaultdict(set)
         self._promised_claims: dict[int, set[tuple[int, int]]] = defaultdict(set)
+        self._highest: Counter[int] = Counter()
         self._signed: set[tuple[int, int]] = set()
         self._tops: dict[tuple[int, int], int] = {}
         self._unmet: dict[int, list[tuple[int, Promise]]] = defaultdict(list)
@@ -118,6 +120,8 @@ class History:
             self.counts["sent"] += 1
             if one.kind != "forged":
                 self._signed.add((one.number, one.amount))
+                one.behind = one.amount < self._highest[one.number]
+                self._highest[one.number] = max(self._highest[one.number], one.amount)
         return sent
 
     def commands(self, number: int, kind: str) -> None:
@@ -180,6 +184,8 @@ class History:
         """Refuse the refusal of a claim that was accepted, or of a number nothing else has."""
         if sent.sequence and answer.code in FORGOTTEN:
             self._broken(sent, answer, "nothing else has this number")
+        if answer.code is RejectCode.AMOUNT_NOT_INCREASING and not sent.behind:
+            self._broken(sent, answer, "a later claim has overtaken it")
         if sent.promised:
             self._broken(sent, answer, "it had been accepted")
 

@@ -79,6 +79,7 @@ class SimShard:
         self.files: SimFiles | None = None
         self.life = 0
         self.gone = False
+        self.is_within = False
         self._settings = settings
         self._ticks: list[SimTicker] = []
         self._queue: deque[Call] = deque()
@@ -127,6 +128,7 @@ class SimShard:
         self.life += 1
         trouble = world.nemesis.trouble_of(self)
         self.files = SimFiles(world.disk, world.clock.now_ns, trouble)
+        self.is_within = True
         machine = Machine(
             files=self.files,
             clock=world.clock,
@@ -144,6 +146,7 @@ class SimShard:
         except (Killed, LogFailedError) as error:
             self.end(f"ended while it started: {error!r}")
         else:
+            self.is_within = False
             self.files.taken_s = 0
             self._some.set()
             self.files.trouble = lambda call, path: ""  # the checker is no part of the history
@@ -192,6 +195,7 @@ class SimShard:
 
     def _within(self, step):
         """Do a step of the host; None where the process ended in it."""
+        self.is_within = True
         try:
             done = step()
         except ProcessEnded as ended:
@@ -200,6 +204,7 @@ class SimShard:
         except Killed as killed:
             self._ended(killed)
             return None
+        self.is_within = False
         self.world.checker.stepped(self)
         return done
 
@@ -221,7 +226,7 @@ class SimShard:
             ticks.stop()
         self._ticks.clear()
         self.host = None
-        self._busy = False
+        self._busy = self.is_within = False
         self.life += 1
         waiting = [*self._queue] if self._current is None else [self._current, *self._queue]
         self._queue.clear()
