@@ -81,7 +81,6 @@ class State(msgspec.Struct):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(CheckpointHead).decode
 _decode_records = msgspec.msgpack.Decoder(list[ChannelRecord]).decode
-_at_position = ENTRY.unpack_from
 
 
 # Writing ------------------------------------------------------------------------------------------
@@ -89,12 +88,12 @@ _at_position = ENTRY.unpack_from
 
 def record_of(actor: ChannelActor, since: int = 0) -> ChannelRecord:
     """Return a channel as a checkpoint keeps it, with the answers newer than position `since`."""
-    window = bytes(actor.window) if actor.window is not None else b""
-    kept = ALL_KEPT
-    if since:
-        kept = len(window) // ENTRY.size
-        window = _newer(window, since)
-    return ChannelRecord(actor.channel, actor.position, actor.claim_position, window, kept)
+    window = actor.window
+    if window is None:
+        return ChannelRecord(actor.channel, actor.position, actor.claim_position, b"", ALL_KEPT)
+    answers = window.newer_than(since) if since else bytes(window)
+    kept = len(window) if since else ALL_KEPT
+    return ChannelRecord(actor.channel, actor.position, actor.claim_position, answers, kept)
 
 
 def checkpoint_chunks(
@@ -125,18 +124,6 @@ def _chunked(records: Iterable[ChannelRecord]) -> Iterator[bytes]:
         chunk.append(record)
     if chunk:
         yield _encode(chunk)
-
-
-def _newer(window: bytes, since: int) -> bytes:
-    """Return the entries whose positions lie above `since`; positions rise, so halves will do."""
-    low, high = 0, len(window) // ENTRY.size
-    while low < high:
-        middle = (low + high) // 2
-        if _at_position(window, middle * ENTRY.size)[1] <= since:
-            low = middle + 1
-        else:
-            high = middle
-    return window[low * ENTRY.size :]
 
 
 def _channel_id(record: ChannelRecord) -> bytes:

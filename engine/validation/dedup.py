@@ -17,9 +17,10 @@ ENTRY: Final = struct.Struct("<QQQ")
 AT: Final = struct.Struct("<Q")
 AT_OFFSET: Final = 16
 ENTRY_BYTES: Final = ENTRY.size
+POSITION_FROM_END: Final = 16
 
 _pack = ENTRY.pack
-_at = AT.unpack_from
+_at = _position = AT.unpack_from
 
 
 class FirstAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -45,6 +46,14 @@ class RetryWindow:
     def __bytes__(self) -> bytes:
         """The window as a checkpoint keeps it."""
         return bytes(self._entries)
+
+    def newer_than(self, position: int) -> bytes:
+        """Return the entries whose claims lie above a position of the log, as `bytes` would."""
+        entries = self._entries
+        start = len(entries)
+        while start and _position(entries, start - POSITION_FROM_END)[0] > position:
+            start -= ENTRY_BYTES
+        return bytes(entries[start:])
 
     def remember(self, amount: int, position: int, at: int, limits: RetryLimits) -> None:
         """Add the claim just accepted; forget what is beyond the limits."""
