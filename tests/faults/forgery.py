@@ -14,13 +14,13 @@ from wal.format import (
     CRC,
     FRAME_CRCS,
     FRAME_HEADER,
+    FRAME_HEADER_BYTES,
     FRAME_MAGIC,
     MANIFEST_HEAD,
     MANIFEST_NAME,
     SEGMENT_HEADER,
     SEGMENT_HEADER_BYTES,
     SNAPSHOT_HEADER,
-    Flag,
 )
 from wal.manifest import encode_manifest
 
@@ -69,8 +69,8 @@ def refreshed(data: bytes, frame: Frame, payload: bytes) -> bytes:
     return data[: frame.start] + forged + data[frame.end :]
 
 
-def appended(log: Specimen, payload: bytes, **fields: int) -> bytes:
-    """Return the live segment with one more frame, which continues the chain."""
+def extended(log: Specimen, payload: bytes, **fields: int) -> Specimen:
+    """Return the log with one more frame in its live segment, which continues the chain."""
     path = log.segments[-1]
     data, frames = log.image[path], log.frames[path]
     end = frames[-1].end
@@ -80,7 +80,34 @@ def appended(log: Specimen, payload: bytes, **fields: int) -> bytes:
         "stored": len(payload), "raw": len(payload),
     }  # fmt: skip
     made = frame(data[frames[-1].chain : frames[-1].padding], payload, said | fields)
-    return data[:end] + made + data[end + len(made) :]
+    chain = end + FRAME_HEADER_BYTES + len(payload)
+    added = Frame(end, end + FRAME_HEADER_BYTES, chain, chain + CHAIN_BYTES, end + len(made))
+    return log._replace(
+        image=log.image | {path: data[:end] + made + data[end + len(made) :]},
+        frames=log.frames | {path: [*frames, added]},
+    )
+
+
+def appended(log: Specimen, payload: bytes, **fields: int) -> bytes:
+    """Return the live segment of `extended`."""
+    longer = extended(log, payload, **fields)
+    return longer.image[longer.segments[-1]]
+
+
+def seal_payload(log: Specimen) -> bytes:
+    """Return what a seal of the live segment would say."""
+    path, live = log.segments[-1], log.manifest.live
+    assert live is not None
+    data, last = log.image[path], log.frames[path][-1]
+    return msgspec.msgpack.encode(
+        {
+            "frames": len(log.frames[path]),
+            "records": log.events - live.first_position + 1,
+            "chain": data[last.chain : last.padding],
+            "index": [],
+            "audit_root": b"",
+        }
+    )
 
 
 def zstd(raw: bytes, **options: bool) -> bytes:
@@ -144,6 +171,3 @@ def manifest_body(data: bytes, **fields: Any) -> bytes:
     magic, version, zero, _, _ = MANIFEST_HEAD.unpack_from(data)
     checked = MANIFEST_HEAD.pack(magic, version, zero, len(made), google_crc32c.value(made)) + made
     return checked + sha256(checked).digest()
-
-
-__all__ = ["Flag", "appended", "chain_before", "frame", "read_frame", "refreshed"]

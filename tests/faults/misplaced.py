@@ -32,6 +32,8 @@ MEMORY_BYTES_MAX: Final = 24 << 20
 
 Changes = dict[str, bytes | None]
 REFUSED, FELL_BACK, PUT_ASIDE, CUT = "refused", "fell back", "put aside", "cut"
+WHOLE: Final = "whole"
+"""There is nothing wrong: the forger can make what is taken."""
 
 
 class Case(NamedTuple):
@@ -176,20 +178,27 @@ def forged(payload: Callable[[], bytes], **fields: int) -> Callable[[Specimen], 
 def zeros_that_rot(log: Specimen) -> Changes:
     """Acknowledge a payload of zeros, as a frame may hold them, and let one of them rot."""
     path = log.segments[-1]
-    whole = forgery.appended(log, bytes(1_024))
-    end = log.frames[path][-1].end
-    proven = log._replace(
-        image=log.image | {path: whole},
-        frames=log.frames | {path: [*log.frames[path], *_last_frame(whole, end)]},
-    )
+    proven = forgery.extended(log, bytes(1_024))
     data = bytearray(forgery.appended(proven, b"", flags=Flag.WATERMARK, records=0))
-    data[end + 64 + 512] = 1
+    data[proven.frames[path][-1].payload + 512] = 1
     return {path: bytes(data)}
 
 
-def _last_frame(data: bytes, start: int) -> list["forgery.Frame"]:
-    chain = start + 64 + int.from_bytes(data[start + 36 : start + 40], "little")
-    return [forgery.Frame(start, start + 64, chain, chain + 32, chain + 32 + -(chain + 32) % 8)]
+def behind_the_seal(log: Specimen) -> Changes:
+    """Seal the live segment, and let one more frame follow, as sound as any."""
+    sealed = forgery.extended(log, forgery.seal_payload(log), flags=Flag.SEAL, records=0)
+    return {log.segments[-1]: forgery.appended(sealed, b"", flags=Flag.WATERMARK, records=0)}
+
+
+def sealed_by(**wrong: object) -> Callable[[Specimen], Changes]:
+    """Seal the live segment, with a footer that may say something `wrong`."""
+
+    def change(log: Specimen) -> Changes:
+        said = msgspec.msgpack.decode(forgery.seal_payload(log)) | wrong
+        payload = msgspec.msgpack.encode(said)
+        return {log.segments[-1]: forgery.appended(log, payload, flags=Flag.SEAL, records=0)}
+
+    return change
 
 
 def stale(source: int) -> Callable[[Specimen], Changes]:
@@ -329,6 +338,8 @@ CASES: Final = (
          flags=Flag.ZSTD, raw=1_000), REFUSED, "s4", "zstd"),
     Case("a payload of zeros that rots", zeros_that_rot, REFUSED, "s4", "payload checksum"),
     # Behind the tail
+    Case("a seal as it must be", sealed_by(), WHOLE),
+    Case("a frame behind the seal", behind_the_seal, REFUSED, "s4", "behind the seal"),
     Case("old frames of this segment behind the tail", stale(4), CUT),
     Case("old frames of another segment behind the tail", stale(0), REFUSED, "s4", "follows"),
     # The MANIFEST
@@ -395,7 +406,7 @@ def _verified(log: Specimen, case: Case, files: MemoryFiles) -> str:
         report = judged(files)
     except WalError as error:
         return "" if case.words and case.words in str(error) else f"verify says {error}"
-    if case.verdict in (CUT, PUT_ASIDE):
+    if case.verdict in (CUT, PUT_ASIDE, WHOLE):
         return "" if report.ok else f"verify sees damage: {report.damages}"
     said = [one.reason for one in report.damages if case.words in one.reason]
     if case.part:
@@ -425,6 +436,7 @@ def _opened(log: Specimen, case: Case, files: MemoryFiles) -> str:
         FELL_BACK: {f"{ROOT}/{name}" for name, _ in report.snapshots_refused},
         PUT_ASIDE: set(report.quarantined),
         CUT: {report.cut_segment},
+        WHOLE: {"nothing, and rightly"},
     }[case.verdict]
     if case.part and case.path(log) not in alarms:
         return "there was no alarm"

@@ -74,6 +74,14 @@ def test_each_damage_has_its_name(case):
     assert misplaced.fault_of(specimen(), case) == ""
 
 
+@pytest.mark.parametrize("wrong", [{"frames": 1}, {"records": 1}, {"chain": bytes(32)}], ids=str)
+def test_the_verifier_counts_what_a_seal_says(wrong):
+    log = specimen()
+    (damage,) = judged(log.disk(**misplaced.sealed_by(**wrong)(log))).damages
+    assert damage.offset == log.frames[log.segments[-1]][-1].end
+    assert "the seal counts other frames or records" in damage.reason
+
+
 def test_the_verifier_knows_every_field_of_the_manifest():
     assert set(Manifest.__struct_fields__) == MANIFEST_FIELDS
 
