@@ -13,7 +13,6 @@ import msgspec
 from engine.channels.actor import ChannelActor
 from engine.channels.checkpoint import RecoveryBroken, load, record_of
 from engine.channels.journal import ShardJournal, committed_checkpoint, read_committed
-from engine.core.channel import Channel
 from engine.core.events import AnyEvent, ClaimReceived
 from engine.core.invariants import InvariantBroken
 from engine.core.transition import apply, refuse_claim
@@ -137,17 +136,13 @@ def replay_into(
                 before = actor.channel
                 actor.take(event, position, limits)
                 if type(event) is ClaimReceived:
-                    _refuse_again(before, event)
+                    refusal = refuse_claim(before, event, event.at)
+                    if refusal is not None:
+                        raise InvariantBroken(before, f"a claim refused as {refusal.code.value}")
         except (KeyError, InvariantBroken) as error:
             kind = type(event).__name__
             raise RecoveryBroken(f"event {position} ({kind}) does not fit: {error}") from error
-        last_at = max(last_at, event.at)
+        if event.at > last_at:
+            last_at = event.at
     recovered.last_at = last_at
     recovered.events += len(events)
-
-
-def _refuse_again(channel: Channel, claim: ClaimReceived) -> None:
-    """Ask again what was asked when the claim came: time, order and amount are in the event."""
-    refusal = refuse_claim(channel, claim, claim.at)
-    if refusal is not None:
-        raise InvariantBroken(channel, f"a claim that is refused: {refusal.code.value}")

@@ -199,7 +199,7 @@ def test_a_claim_in_the_log_that_would_have_been_refused_refuses_to_serve(openin
         msgspec.structs.replace(make_event(events.FundingConfirmed), version=2),
         msgspec.structs.replace(make_event(events.ClaimReceived), version=3, **claim),
     ]
-    with pytest.raises(RecoveryBroken, match=f"event 3 .*: {code}"):
+    with pytest.raises(RecoveryBroken, match=f"event 3 .* refused as {code}"):
         replay_into(Recovered({}, NOON, 0, 0), 1, story, ValidationOptions().retries)
 
 

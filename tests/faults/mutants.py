@@ -239,7 +239,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "claims of the log are checked again in replay", "engine/channels/recovery.py",
-        "                    _refuse_again(before, event)\n", "                    pass\n",
+        "                    if refusal is not None:", "                    if False:",
         (STATE,),
     ),
     # What the verifier sees alone
