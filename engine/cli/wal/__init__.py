@@ -24,6 +24,10 @@ COMMANDS: Final = Commands(
             "engine.cli.wal.repair:repair",
             "Bring a damaged log back as far as can be proven, with the engine stopped.",
         ),
+        "export": (
+            "engine.cli.wal.export:export",
+            "Write all events, shard by shard, each in the order of its log.",
+        ),
         "replay": (
             "engine.cli.wal.replay:replay",
             "Show the channels as they were at a position or a time.",
