@@ -29,7 +29,7 @@ from engine.channels.journal import (
 )
 
 NICE: Final = 19
-LIGHT: Final = 8
+LIGHT: Final = 16
 """Increments that are left alone, however much they weigh: a small base is quickly outweighed."""
 ORPHANED: Final = "the shard is gone"
 
@@ -129,7 +129,7 @@ class Merger:
 
     def _is_due(self) -> bool:
         base_bytes, count, increment_bytes = self._journal.checkpoint_weight()
-        if count < max(self._not_before, 1):
+        if count < max(self._not_before, 1) or self._journal.whole_wanted:
             return False
         heavy = count >= LIGHT and increment_bytes >= base_bytes
         return heavy or count >= self._options.increments_max
@@ -171,7 +171,7 @@ class Merger:
         self._made = None
         if made.base is None:
             _, count, _ = self._journal.checkpoint_weight()
-            self._not_before = count + LIGHT
+            self._not_before = 0 if made.damaged else count + LIGHT
             self._journal.whole_wanted = made.damaged
             log.error("base_not_made", error=made.error, damaged=made.damaged)
             return

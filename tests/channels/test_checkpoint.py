@@ -229,7 +229,7 @@ def test_small_bases_are_outweighed_by_their_increments(desk):
         live(desk, step)
         desk.shard.checkpoint()
         merger.look()
-    assert 3 <= merger.bases <= 60 // 8
+    assert 2 <= merger.bases <= 60 // 16
 
 
 def test_damaged_increments_make_the_next_checkpoint_a_whole_one(desk, capsys):
