@@ -24,6 +24,7 @@ RULES: Final = "tests/core/test_claim_rules.py"
 CHECKPOINTS: Final = "tests/channels/test_checkpoint.py"
 INCREMENTS: Final = "tests/wal/test_increments.py"
 PACK: Final = "tests/wal/test_pack.py"
+COPIES: Final = "tests/wal/test_copying.py"
 INVARIANTS: Final = "tests/core/test_invariants.py"
 
 
@@ -242,6 +243,20 @@ MUTANTS: Final = (
         "                    if refusal is not None:", "                    if False:",
         (STATE,),
     ),
+    Mutant(
+        "a repair puts the MANIFEST aside before it writes another", "wal/repair.py",
+        "        self.quarantine.keep_manifest()\n", "", ("tests/wal/test_repair.py",),
+    ),
+    Mutant(
+        "a copy is made into an empty place only", "wal/backup.py",
+        "        if present:", "        if False:", (COPIES,),
+    ),
+    Mutant(
+        "the hash of a segment that is copied", "wal/backup.py",
+        "            if not self._brought(segment.path, segment.size, segment.sha256):",
+        "            if self._brought(segment.path, segment.size, segment.sha256) is None:",
+        (COPIES,),
+    ),
     # What the verifier sees alone
     Mutant(
         "the chain, in the verifier", "wal/verify_segment.py",
@@ -251,7 +266,7 @@ MUTANTS: Final = (
     Mutant(
         "the seal of a segment, in the verifier", "wal/verify_segment.py",
         '        if (seal["frames"], seal["records"], seal["chain"]) !=',
-        '        if False and (seal["frames"], seal["records"], seal["chain"]) !=', (VERIFY,),
+        '        if False and (seal["frames"], seal["records"], seal["chain"]) !=', (BYTES,),
     ),
     Mutant(
         "the hash of a sealed segment, in the verifier", "wal/verification.py",
@@ -297,6 +312,10 @@ MUTANTS: Final = (
     Mutant(
         "the known-bad probe of the verifiers", "engine/verify/batch.py",
         "        and verdicts.endswith(PROBE_VERDICTS)\n", "", (SEALS, "tests/verify/test_pool.py"),
+    ),
+    Mutant(
+        "a verifier whose answer makes no sense is not believed", "engine/verify/pool.py",
+        "are_plausible(answer[:-SEAL_BYTES], count)", "answer", ("tests/verify/test_pool.py",),
     ),
     Mutant(
         "the self-test of a verifier", "engine/verify/worker.py",
