@@ -23,6 +23,7 @@ from wal import (
     LogOptions,
     LogReader,
     OsFiles,
+    RecoveryReport,
     VerifyReport,
     first_positions,
     verify,
@@ -79,6 +80,11 @@ class ShardJournal:
     def epoch(self) -> int:
         """Which incarnation of the shard writes; in every frame."""
         return self._log.epoch
+
+    @property
+    def recovery(self) -> RecoveryReport:
+        """What opening the log found, and did about it."""
+        return self._log.recovery
 
     @property
     def bytes_written(self) -> int:
@@ -238,6 +244,7 @@ __all__ = [
     "LogInUseError",
     "LogOptions",
     "Packed",
+    "RecoveryReport",
     "ShardJournal",
     "VerifyReport",
     "accept_base",
