@@ -31,6 +31,7 @@ from engine.channels.packing import Packer
 from engine.channels.recovery import Recovered, recover
 from engine.channels.shard import Shard
 from engine.channels.space import SpaceWatch
+from engine.channels.told import tell_recovery
 from engine.core.rejections import RejectCode, Rejected
 from engine.monitor.logs import logs_to_stderr
 from engine.validation.options import RiskOptions, ValidationOptions
@@ -84,6 +85,7 @@ class ShardHost:
         self._settings = settings
         self._on_failure = on_failure
         self._journal = _open_journal(directory, settings, machine)
+        tell_recovery(settings.number, self._journal.recovery)
         recovered = _recover(self._journal, settings)
         self._shard = Shard(
             self._journal,
@@ -229,6 +231,9 @@ class ShardHost:
             sync_us=list(syncs.counts),
             log_bytes=self._journal.bytes_written,
             checkpoints=self._journal.checkpoints,
+            packed_segments=self._packer.packed,
+            packed_saved_bytes=self._packer.bytes_saved,
+            packing_failures=self._packer.failures,
             risk_refused=shard.risk_refused,
             verdicts_refused=shard.verdicts_refused,
             rss_bytes=resident_bytes(),

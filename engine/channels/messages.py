@@ -125,6 +125,9 @@ class ShardStatistics(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sync_us: list[int]
     log_bytes: int
     checkpoints: int
+    packed_segments: int
+    packed_saved_bytes: int
+    packing_failures: int
     risk_refused: dict[str, int]
     verdicts_refused: int
     rss_bytes: int

@@ -67,6 +67,7 @@ class Packer:
     Attributes:
         packed: Segments adopted so far.
         bytes_saved: How much shorter they are.
+        failures: Times a segment could not be packed.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Packer:
         self._name = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._made: Packing | None = None
-        self.packed = self.bytes_saved = 0
+        self.packed = self.bytes_saved = self.failures = 0
 
     def look(self) -> None:
         """Begin with the next segment when one is old enough, or see how the work goes.
@@ -122,6 +123,7 @@ class Packer:
         else:
             self._leave.add(name)
         if made.error:
+            self.failures += 1
             log.error("segment_not_packed", segment=name, error=made.error)
 
     def close(self) -> None:

@@ -162,6 +162,9 @@ class MetricsPage:
         written = _counter("paychan_log_bytes_total", "shard")
         risk = _counter("paychan_risk_refused_total", "shard", "rule")
         verdicts = _counter("paychan_verdicts_refused_total", "shard")
+        packed = _counter("paychan_log_packed_segments_total", "shard")
+        saved = _counter("paychan_log_packed_saved_bytes_total", "shard")
+        failures = _counter("paychan_log_packing_failures_total", "shard")
         bounds = [bound / 1_000_000 for bound in SYNC_BUCKETS_US]
         for seen in self._shards:
             shard = [str(seen.shard)]
@@ -171,9 +174,13 @@ class MetricsPage:
             position.add_metric(shard, seen.position)
             written.add_metric(shard, seen.log_bytes)
             verdicts.add_metric(shard, seen.verdicts_refused)
+            packed.add_metric(shard, seen.packed_segments)
+            saved.add_metric(shard, seen.packed_saved_bytes)
+            failures.add_metric(shard, seen.packing_failures)
             for rule, count in seen.risk_refused.items():
                 risk.add_metric([*shard, rule], count)
         yield from (syncs, channels, held, position, written, risk, verdicts)
+        yield from (packed, saved, failures)
 
 
 async def _ask(lane: Lane) -> ShardStatistics | None:

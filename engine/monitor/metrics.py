@@ -32,6 +32,9 @@ METRICS: Final = {
     "paychan_held_claims": "Claims that came early and wait for the ones before them.",
     "paychan_log_position": "Position of a shard's newest durable event.",
     "paychan_log_bytes_total": "Bytes put into a shard's log since its process started.",
+    "paychan_log_packed_segments_total": "Closed segments that were packed.",
+    "paychan_log_packed_saved_bytes_total": "Bytes that packing has freed.",
+    "paychan_log_packing_failures_total": "Times a segment could not be packed; it may be damaged.",
     "paychan_risk_refused_total": "Claims refused by a risk rule.",
     "paychan_verdicts_refused_total": "Batches a shard refused because their seal was not true.",
 }

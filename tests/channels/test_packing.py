@@ -274,7 +274,7 @@ def test_what_cannot_be_packed_is_left_and_told_once(tmp_path: Path) -> None:
         (line,) = (line for line in lines if line["event"] == "segment_not_packed")
         assert line["segment"] == bad.name
         assert "CorruptLogError" in line["error"]
-        assert packer.packed == len(good)
+        assert (packer.packed, packer.failures) == (len(good), 1)
     flip(tmp_path / bad.path, 8 * 5_000)
     assert events_of(tmp_path) == written
 
@@ -379,8 +379,12 @@ def test_a_shard_packs_its_log_between_steps_and_starts_from_it(tmp_path: Path) 
             shard.tick()
     directory = shard_directory(tmp_path, 3)
     sealed = manifest_of(directory).sealed
+    saved = [entry.plain_bytes - entry.size for entry in sealed if entry.packed]
+    seen = shard.statistics()
     assert len(sealed) > 1
-    assert sealed[0].packed
+    assert saved
+    assert (seen.packed_segments, seen.packed_saved_bytes) == (len(saved), sum(saved))
+    assert seen.packing_failures == 0
     before = recover_committed(directory, RETRIES, from_genesis=True)
     shard.host.close()
     shard.start()
