@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -58,9 +58,11 @@ SETTINGS: Final = {
     "PAYCHAN_VERIFY__VERIFIERS": "2",
     "PAYCHAN_VERIFY__VERIFY_TIMEOUT_S": "2",
     "PAYCHAN_SHARD__SEGMENT_BYTES": str(1 << 20),
-    "PAYCHAN_SHARD__CHECKPOINT_EVENTS": "5000",
+    "PAYCHAN_SHARD__CHECKPOINT_EVENTS": "2000",
+    "PAYCHAN_SHARD__INCREMENTS_MAX": "3",
+    "PAYCHAN_SHARD__PACK_AFTER_S": "2",
 }
-"""Small segments and frequent checkpoints: so that kills meet them too."""
+"""Small segments, frequent checkpoints, merges and packing: so that kills meet them too."""
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -258,10 +260,16 @@ class Rounds:
         self._watch.end()
         self.engine.end()
         end_all(f"{self._mark}-watch")
-        if kind is None:
+        if kind is None and self.is_good:
             shutil.rmtree(self._folder)
         else:
             sys.stderr.write(f"everything is kept in {self._folder}\n")
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all that was read back so far is as it should be."""
+        seen = self.verdict
+        return not (seen.lost or seen.invented or seen.duplicates or seen.refused)
 
     def begin(self) -> None:
         """Serve, open the channels, and let the payers pay."""
@@ -308,9 +316,6 @@ class Rounds:
     def _judge(self, since: float) -> float:
         question = Question(self.engine.url, since, list(range(SHARDS)))
         self.verdict = self._watch.ask(question)
-        wrong = (self.verdict.lost, self.verdict.invented, self.verdict.duplicates)
-        if any(wrong) or self.verdict.refused:
-            raise AssertionError(f"after {len(self.rounds)} rounds: {self.verdict}")
         return self.verdict.first_s
 
 
@@ -371,13 +376,19 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else 0.0
 
 
-def play_rounds(count: int, number: int, progress: Progress) -> tuple[Rounds, int]:
-    """Play a campaign; return it with the damages found in the log at its end."""
+def play_rounds(
+    count: int, number: int, progress: Progress, told: Callable[[Rounds], None] = lambda _: None
+) -> tuple[Rounds, int]:
+    """Play until something is wrong; return the campaign with the damages in its log at the end.
+
+    `told` gets the campaign after each round.
+    """
     with Rounds(number) as rounds:
         rounds.begin()
-        for index in range(count):
-            progress(index, count, f"{rounds.verdict.checked} claims read back")
-            rounds.play(index)
+        while rounds.is_good and len(rounds.rounds) < count:
+            progress(len(rounds.rounds), count, f"{rounds.verdict.checked} claims read back")
+            rounds.play(len(rounds.rounds))
+            told(rounds)
         damages = rounds.finish()
     return rounds, damages
 
@@ -389,8 +400,7 @@ def row_of(rounds: Rounds, damages: int, seconds: float) -> Row:
     kinds = Counter(one.victim for one in played)
     notes = [
         "killed: " + ", ".join(f"{victim} {count}" for victim, count in kinds.most_common()),
-        f"kill to first accepted claim on every shard: p50 {percentile(firsts, 0.5):.2f} s, "
-        f"p99 {percentile(firsts, 0.99):.2f} s",
+        "recovery is from the kill to the first claim accepted on every shard that was sent later",
     ]
     for victim in kinds:
         own = [one.first_s for one in played if one.victim == victim]
@@ -409,6 +419,7 @@ def row_of(rounds: Rounds, damages: int, seconds: float) -> Row:
         duplicates=verdict.duplicates,
         seconds=round(seconds, 1),
         command=COMMAND,
+        recovery_ms=(percentile(firsts, 0.5) * 1_000, percentile(firsts, 0.99) * 1_000),
         notes=tuple(notes),
     )
 
@@ -430,6 +441,17 @@ def run(budget: Budget, progress: Progress) -> list[Row]:
     return [row_of(rounds, damages, time.perf_counter() - started)]
 
 
+def say(rounds: Rounds) -> None:
+    """Print what the newest round did."""
+    played = rounds.rounds[-1]
+    sys.stdout.write(
+        f"{len(rounds.rounds):3} {played.victim:9} {played.seconds:5.2f} s, first after "
+        f"{played.first_s:5.2f} s; {rounds.verdict.checked} read back; "
+        f"gateway {played.gateway_mb:.0f} MB, shards {played.shards_mb:.0f} MB\n"
+    )
+    sys.stdout.flush()
+
+
 def main() -> int:
     """Play as many rounds as asked and print each."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.rounds", description=__doc__)
@@ -437,17 +459,7 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=1, help="decides whom each round kills")
     chosen = parser.parse_args()
     started = time.perf_counter()
-    with Rounds(chosen.number) as rounds:
-        rounds.begin()
-        for index in range(chosen.rounds):
-            played = rounds.play(index)
-            sys.stdout.write(
-                f"{index + 1:3} {played.victim:9} {played.seconds:5.2f} s, first after "
-                f"{played.first_s:5.2f} s; {rounds.verdict.checked} read back; "
-                f"gateway {played.gateway_mb:.0f} MB, shards {played.shards_mb:.0f} MB\n"
-            )
-            sys.stdout.flush()
-        damages = rounds.finish()
+    rounds, damages = play_rounds(chosen.rounds, chosen.number, lambda *_: None, say)
     row = row_of(rounds, damages, time.perf_counter() - started)
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(row)).decode() + "\n")
     return 0 if row.good else 1
