@@ -200,6 +200,15 @@ def test_damage_in_the_original_is_found_and_nothing_is_left(log_of: Path) -> No
     assert not list((log_of / SEGMENTS).glob("*.tmp"))
 
 
+def test_it_stops_when_it_is_told_to(log_of: Path) -> None:
+    def stop() -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        pack(QUICK, log_of, sealed_segments(log_of)[0].name, LengthPrefixed, stop)
+    assert not list((log_of / SEGMENTS).glob("*.tmp"))
+
+
 class Lying(LengthPrefixed):
     """A codec whose packed form loses something."""
 
