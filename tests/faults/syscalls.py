@@ -52,10 +52,14 @@ def run(budget: Budget, progress: Progress) -> list[Row]:
     with scratch() as folder, Nursery("tests.faults.worker", folder) as nursery:
         truth = find_truth(nursery, folder / "truth")
         rows: list[Row] = []
-        for kept, kinds in (("all", tuple(KINDS)), ("checkpointed", ("EIO", "SIGKILL"))):
-            bench = Bench(nursery, truth, folder / "case", kept)
-            points = spread(budget, bench.points())
-            rows += [try_points(bench, kind, points, progress) for kind in kinds]
+        bench = Bench(nursery, truth, folder / "case", "all")
+        points = spread(budget, bench.points())
+        rows += [try_points(bench, kind, points, progress) for kind in KINDS]
+        bench = Bench(nursery, truth, folder / "case", "checkpointed")
+        points = budget.choose(bench.points())
+        rows += [try_points(bench, kind, points, progress) for kind in ("EIO", "SIGKILL")]
+        shipped = Bench(nursery, truth, folder / "case", "all", "work_shipped")
+        rows.append(try_threads(shipped, budget, progress))
         return rows
 
 
@@ -66,9 +70,10 @@ class Bench(NamedTuple):
     truth: Truth
     directory: Path
     kept: str
+    deed: str = "work"
 
     def work(self, *faults: Fault) -> Case:
-        return self.nursery.run("work", self.directory, faults, kept=self.kept)
+        return self.nursery.run(self.deed, self.directory, faults, kept=self.kept)
 
     def points(self) -> list[Point]:
         """Return all calls of a run without faults."""
@@ -87,6 +92,29 @@ def try_points(bench: Bench, kind: str, points: list[Point], progress: Progress)
     for done, point in enumerate(points):
         progress(done, len(points), f"{kind} at {point.call} {point.nth}{cut}")
         try_point(bench, judge, kind, point)
+    return tally.row()
+
+
+def try_threads(bench: Bench, budget: Budget, progress: Progress) -> Row:
+    """Meet faults where several threads call at once, so that no run is like the other.
+
+    Here a fault may strike a thread that prepares what is not needed yet: the shard may then go on.
+    """
+    tally = Tally("EIO or SIGKILL in one of several threads", COMMAND)
+    judge = Judge(bench.nursery, bench.truth, tally)
+    points = budget.choose(bench.points())
+    cases = [(kind, point) for kind in ("EIO", "SIGKILL") for point in points]
+    for done, (kind, point) in enumerate(cases):
+        what = f"{kind} at {point.call} {point.nth} of a thread"
+        progress(done, len(cases), what)
+        case = bench.work(Fault(point.call, point.nth, KINDS[kind]))
+        # Each thread counts its own calls, so a point may lie beyond the end of all of them.
+        tally.tried += case.code == -9 or any(call.injected for call in case.calls)
+        if case.code not in (0, -9, EXIT_STEP_FAILED, EXIT_REFUSED):
+            judge.wrong(f"{what}: {describe(case)}")
+        bench.directory.mkdir(exist_ok=True)
+        judge.look(bench.directory, max(map(end_of, case.said), default=0), what)
+        shutil.rmtree(bench.directory)
     return tally.row()
 
 
@@ -110,7 +138,8 @@ def points_of(calls: list[Call], within: Path) -> list[Point]:
         numbers[call.name] += 1
         names = [path for path in call.paths if path.startswith(str(within))]
         if call.name in ON_DISK and names:
-            points.append(Point(call.name, numbers[call.name], Path(names[-1]).name))
+            about = Path(names[-1]).name if names[-1] != str(within) else "the directory"
+            points.append(Point(call.name, numbers[call.name], about))
     return points
 
 
@@ -170,7 +199,19 @@ def went_on(case: Case, truth: Truth) -> bool:
     call, path = failed[0], failed[0].paths[-1]
     is_read = call.name == "pread64" or (call.name == "openat" and "O_RDONLY" in call.text)
     is_kept = path.endswith((*KEPT, MANIFEST_NAME))
-    return call.name == "mkdir" or f"{PACKED_SUFFIX}." in path or (is_read and is_kept)
+    is_packing = f"{PACKED_SUFFIX}." in path or follows_a_look(case.calls, call)
+    return call.name == "mkdir" or is_packing or (is_read and is_kept)
+
+
+def follows_a_look(calls: list[Call], scan: Call) -> bool:
+    """Say whether a folder is scanned right after the MANIFEST was read, as packing begins."""
+    if scan.name not in ("openat", "getdents64") or "." in Path(scan.paths[-1]).name:
+        return False
+    opened = [one for one in calls[: calls.index(scan)] if one.name == "openat"]
+    files = [one for one in opened if "O_DIRECTORY" not in one.text]
+    return (
+        bool(files) and "O_RDONLY" in files[-1].text and files[-1].paths[-1].endswith(MANIFEST_NAME)
+    )
 
 
 def split(calls: list[Call], place: int) -> tuple[list[Call], Call, list[Call]]:

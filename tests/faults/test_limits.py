@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.faults import limits
-from tests.faults.scorecard import Budget
-from tests.faults.test_syscalls import problems, silent
+from tests.faults.test_syscalls import problems, rows_of
 from wal import Log, LogFailedError
 
 
 @pytest.mark.slow
 def test_writes_cut_short_and_writers_that_meet_lose_nothing():
-    short, meetings = limits.run(Budget(share=0.02), silent)
+    short, meetings = rows_of(limits, 0.02)
     assert problems([short, meetings]) == []
     assert short.tried > 20
     assert "0 of them left a part" not in " ".join(short.notes)

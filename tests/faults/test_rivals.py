@@ -4,19 +4,13 @@ import pytest
 
 from tests.faults import rivals
 from tests.faults.rivals import sectors
-from tests.faults.scorecard import OURS, Budget, CannotRun
-from tests.faults.test_syscalls import problems, silent
-from tests.faults.tracer import require_strace
-
-try:
-    require_strace()
-except CannotRun as error:
-    pytestmark = pytest.mark.skip(str(error))
+from tests.faults.scorecard import OURS
+from tests.faults.test_syscalls import problems, rows_of
 
 
 @pytest.mark.slow
 def test_faults_that_others_do_not_notice_are_noticed_here():
-    rows = rivals.run(Budget(share=0.01), silent)
+    rows = rows_of(rivals, 0.01)
     assert problems([row for row in rows if row.system == OURS]) == []
     unnoticed = {(row.name, row.system) for row in rows if row.undetected}
     assert ("a bit flipped at rest", "SQLite") in unnoticed

@@ -4,12 +4,7 @@ import pytest
 
 from tests.faults import syscalls
 from tests.faults.scorecard import Budget, CannotRun, Row
-from tests.faults.tracer import Call, parse, require_strace
-
-try:
-    require_strace()
-except CannotRun as error:
-    pytestmark = pytest.mark.skip(str(error))
+from tests.faults.tracer import Call, parse
 
 
 def silent(done: int, total: int, what: str) -> None:
@@ -21,13 +16,21 @@ def problems(rows: list[Row]) -> list[str]:
     return [f"{row}" for row in rows if not row.good]
 
 
+def rows_of(campaign, share):
+    """Return the rows of a campaign, or skip the test where the machine lacks something for it."""
+    try:
+        return campaign.run(Budget(share=share), silent)
+    except CannotRun as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.slow
 def test_whatever_call_fails_nothing_acknowledged_is_lost_and_nothing_goes_on():
-    rows = syscalls.run(Budget(share=0.03), silent)
-    assert problems(rows) == []
+    *rows, threads = rows_of(syscalls, 0.01)
+    assert problems([*rows, threads]) == []
     kinds = [row.name.partition(" at ")[0] for row in rows]
     assert kinds == [*syscalls.KINDS, "EIO", "SIGKILL"]
-    assert min(row.acknowledged_checked for row in rows) > 500
+    assert min(row.acknowledged_checked for row in rows) > 300
 
 
 def test_a_line_of_strace_is_read():

@@ -102,7 +102,11 @@ def prepare(scratch: Path) -> None:
     check(scratch / "warm", lambda value: None)
 
 
-def open_host(datadir: Path, kept: str = "all") -> ShardHost:
+SHIPPED: Final = Machine(clock=StandingClock())
+"""The same with the threads that a shard has in earnest: ticks, spare segments, checkpoints."""
+
+
+def open_host(datadir: Path, kept: str = "all", machine: Machine = STILL) -> ShardHost:
     """Return the host of shard 0, which keeps all of its log or only what it needs."""
     return ShardHost(
         ShardSettings(
@@ -118,7 +122,7 @@ def open_host(datadir: Path, kept: str = "all") -> ShardHost:
             validation=VALIDATION,
             risk=RiskOptions(),
         ),
-        machine=STILL,
+        machine=machine,
     )
 
 
@@ -152,6 +156,15 @@ def start(datadir: Path, say: Say, patience_s: float = LOCK_WAIT_S) -> None:
     hello = decode_hello(open_host(datadir).hello(GATEWAY, 0))
     say({"position": hello.position, "epoch": hello.epoch})
     os._exit(0)
+
+
+def work_shipped(datadir: Path, say: Say, kept: str) -> None:
+    """Do all the work with the threads that a shard has in earnest."""
+    host = open_host(datadir, kept, SHIPPED)
+    say("ready")
+    do_steps(host, datadir, say)
+    host.close()
+    say("closed")
 
 
 def work(
