@@ -103,6 +103,7 @@ def pack(
         finally:
             packer.close()
         packed = packer.entry()
+        keep_going()
         if packed.size >= entry.size:
             files.unlink(path)
             return None
