@@ -7,7 +7,7 @@ what it did not hear, or was told is undecided, it sends again, the same claim t
 import asyncio
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from engine.app import Engine
 from engine.channels.calls import CallsFull
@@ -28,8 +28,13 @@ AGAIN_S = 0.2
 STEP = 10
 """Drops between two honest claims."""
 
-OPENING = 300
+OPENING = 600
 FUNDS = 400
+
+ROUNDS: Final = (
+    "next", "next", "next", "next", "burst", "again", "again", "repeat", "repeat",
+    "overtake", "forge", "forge", "other", "fund", "read", "close",
+)  # fmt: skip
 
 Told = TypeVar("Told")
 
@@ -106,28 +111,31 @@ class Client:
     # One round ----------------------------------------------------------------------------------
 
     async def _round(self) -> None:
+        what = self._chance.choice(ROUNDS)
+        if what in ("fund", "read", "close"):
+            await self._ask(what)
+        else:
+            await self._send(self._claims_for(what))
+
+    def _claims_for(self, what: str) -> Sequence[Sent]:
+        """Return the claims of a round, in the order in which they are sent."""
         chance = self._chance
-        what = chance.choice(
-            ("next", "next", "next", "next", "next", "again", "again", "repeat", "repeat",
-             "overtake", "forge", "forge", "other", "fund", "read", "close")
-        )  # fmt: skip
         match what:
             case "next":
-                await self._send(self._make(chance.randint(1, 6)))
+                return self._make(chance.randint(1, 6))
+            case "burst":  # more than one batch, so that several are on their way at once
+                return self._make(chance.randint(9, 20))
             case "again":
-                await self._send([*self._open.values()][:8])
+                return [*self._open.values()][:8]
             case "overtake":
                 new = self._make(chance.randint(2, 4))
-                await self._send(new[::-1] if chance.getrandbits(1) else new[1:])
+                return new[::-1] if chance.getrandbits(1) else new[1:]
             case "repeat":
-                count = min(len(self._done), 3)
-                await self._send(chance.sample(self._done, count))
+                return chance.sample(self._done, min(len(self._done), 3))
             case "forge":
-                await self._send([self._forged()])
-            case "other":
-                await self._send(self._other())
-            case "fund" | "read" | "close":
-                await self._ask(what)
+                return [self._forged()]
+            case _:
+                return self._other()
 
     def _make(self, count: int) -> list[Sent]:
         """Return the next claims, in order, as far as the capacity that was promised reaches."""

@@ -115,6 +115,8 @@ class Faults:
         damage = self.damage.pop(shard.number, None)
         if damage is None:
             raise Broken(f"shard {shard.number} refuses a log that is sound: {error}")
+        if "/snap/" in damage.path and shard.keeps_all:
+            raise Broken(f"shard {shard.number} could do without {damage.path}: {error}")
         damage.undo()
         self._world.say("operator", f"sets {damage.path} right again")
 

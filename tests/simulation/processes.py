@@ -80,6 +80,7 @@ class SimShard:
         self.life = 0
         self.gone = False
         self.is_within = False
+        self.keeps_all = settings.shard.log_kept == "all"
         self._settings = settings
         self._ticks: list[SimTicker] = []
         self._queue: deque[Call] = deque()
