@@ -129,6 +129,7 @@ class Live(Generic[R]):
             self.last_lsn > self.manifest.known_durable_lsn
             and self._files.now_ns() - self._wall_ns >= _TOLD_AFTER_NS
         ):
+            self._writer.sync_again()  # or the MANIFEST may be another writer's by now
             durable = {"durable_lsn": self.last_lsn, "wall_ns": self._wall_ns}
             self._keep(msgspec.structs.replace(self.manifest, **durable))
 

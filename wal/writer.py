@@ -134,6 +134,10 @@ class SegmentWriter:
             wall_ns=wall_ns,
         )
 
+    def sync_again(self) -> None:
+        """Fail if the segment was removed, as when another writer took over."""
+        self._files.sync(self._handle, data_only=True)
+
     def close(self) -> None:
         """Give the file back as it is, once."""
         if self._handle >= 0:

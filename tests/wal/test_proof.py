@@ -5,9 +5,16 @@ from pathlib import Path
 import pytest
 
 from tests.wal.disk import SMALL, SteadyFiles, change, fill, frame_starts, live_segment, records_of
-from wal import CorruptLogError, Log, verify
+from wal import CorruptLogError, Log, LogFailedError, OsFiles, verify
 
 SECOND_NS = 1_000_000_000
+
+
+class SyncingFiles(SteadyFiles):
+    """The real disk with its syncs, and a clock that is moved by hand."""
+
+    def sync(self, handle: int, *, data_only: bool = False) -> None:
+        OsFiles.sync(self, handle, data_only=data_only)
 
 
 def idle_log(directory: Path, idle_ns: int) -> list[bytes]:
@@ -68,3 +75,17 @@ def test_the_manifest_is_written_once_for_a_pause_and_not_for_a_short_one(tmp_pa
         for _ in range(10):
             log.idle()
         assert len(manifests) == 1
+
+
+def test_a_log_that_was_taken_over_does_not_touch_the_manifest(tmp_path: Path) -> None:
+    files = SyncingFiles()
+    log: Log[bytes] = Log.open(tmp_path, SMALL, files=files)
+    fill(log, frames=1)
+    log.idle()
+    live_segment(tmp_path).unlink()
+    before = (tmp_path / "MANIFEST").read_bytes()
+    files.now += SECOND_NS
+    with pytest.raises(LogFailedError):
+        log.idle()
+    log.abandon()
+    assert (tmp_path / "MANIFEST").read_bytes() == before
