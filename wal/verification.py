@@ -9,40 +9,28 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import msgspec
 
 from wal.codec import Codec, LengthPrefixed, R, codec_for
-from wal.errors import WalError
 from wal.files import Files, How, OsFiles, read_whole
 from wal.format import (
-    CHAIN_BYTES,
-    FORMAT_VERSION,
     GENESIS,
-    MANIFEST_BYTES_MAX,
-    MANIFEST_HEAD,
-    MANIFEST_MAGIC,
     MANIFEST_NAME,
     QUARANTINE,
     SEGMENTS,
     SNAPSHOTS,
     SPARE_NAME,
 )
+from wal.verify_manifest import decode_manifest, expected_of, manifest_bytes, segments_of
 from wal.verify_places import Places
 from wal.verify_segment import Broken, Expected, Misplaced, SegmentJudge, proof_of_rot
 from wal.verify_snapshot import snapshot_fault
+from wal.verify_window import Window
 
 Progress = Callable[[int, int], None]
 """Told the bytes judged so far and the bytes in all."""
 
-MANIFEST_FIELDS = frozenset(
-    ("shard_id", "epoch", "sealed", "live", "snapshots", "durable_lsn", "wall_ns", "archived_lsn",
-     "audit_size", "retained_lsn")
-)  # fmt: skip
-"""What the MANIFEST of this version says, no more and no less."""
-
 _TRIES = 3
-_WINDOW_BYTES = 1 << 20
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,49 +82,15 @@ def verify(
     files = files or OsFiles()
     directory = Path(directory)
     for tries_left in reversed(range(_TRIES)):
-        before = _manifest_bytes(files, directory)
+        before = manifest_bytes(files, directory)
         report = _Verifier(files, directory, codec, progress or _silent).run(before)
         # A writer at work replaces files; what it replaced under us looks like damage once.
-        if report.ok or _manifest_bytes(files, directory) == before:
+        if report.ok or manifest_bytes(files, directory) == before:
             return report
-        report = _without_replaced(report, _manifest_bytes(files, directory))
+        report = _without_replaced(report, manifest_bytes(files, directory))
         if report.ok or not tries_left:
             return report
     return report
-
-
-class _Window:
-    """The bytes of one file, read ahead and hashed as they come by for the first time."""
-
-    def __init__(self, files: Files, path: Path, progress: Callable[[int], None]) -> None:
-        self._files = files
-        self._handle = files.open(path, How.READ)
-        self._progress = progress
-        self._start = 0
-        self._data = b""
-
-    def __call__(self, offset: int, size: int) -> bytes:
-        inside = offset - self._start
-        if inside < 0 or inside + size > len(self._data):
-            self._data = self._files.read(self._handle, max(size, _WINDOW_BYTES), offset)
-            self._start = offset
-            inside = 0
-            self._progress(offset)
-        return self._data[inside : inside + size]
-
-    def digest(self, end: int) -> bytes:
-        """Return the SHA-256 of the first `end` bytes."""
-        whole = sha256()
-        for offset in range(0, end, _WINDOW_BYTES):
-            whole.update(self(offset, min(_WINDOW_BYTES, end - offset)))
-        return whole.digest()
-
-    def forget(self) -> None:
-        """Drop what was read ahead, because the file may have grown."""
-        self._data = b""
-
-    def close(self) -> None:
-        self._files.close(self._handle)
 
 
 class _Verifier:
@@ -155,7 +109,7 @@ class _Verifier:
         self._chains: dict[int, bytes | None] = {}
         self._facts: dict[str, Any] = {"frames": 0, "records": 0}
 
-    def run(self, manifest_bytes: bytes) -> VerifyReport:
+    def run(self, said: bytes) -> VerifyReport:
         """Judge everything that the MANIFEST names, and list what it does not."""
         sizes = {
             f"{part}/{name}": size
@@ -164,12 +118,11 @@ class _Verifier:
         }
         quarantine = tuple(sorted(self._scan(QUARANTINE)))
         try:
-            manifest = _decode_manifest(manifest_bytes)
+            manifest = decode_manifest(said)
         except Broken as broken:
             self._damage(MANIFEST_NAME, broken)
             return VerifyReport(damages=tuple(self._damages), quarantine=quarantine)
-        live = [manifest["live"]] if manifest["live"] else []
-        named = {f"{SEGMENTS}/{entry['name']}" for entry in (*manifest["sealed"], *live)}
+        named = set(segments_of(manifest))
         named |= {f"{SNAPSHOTS}/{entry['name']}" for entry in manifest["snapshots"]}
         self._total = sum(size for path, size in sizes.items() if path in named)
         self._all_segments(manifest)
@@ -180,7 +133,7 @@ class _Verifier:
         self._progress(self._total, self._total)
         return VerifyReport(
             damages=tuple(self._damages),
-            segments=len(manifest["sealed"]) + len(live),
+            segments=len(segments_of(manifest)),
             snapshots=len(manifest["snapshots"]),
             bytes=self._done,
             strays=tuple(strays),
@@ -229,28 +182,34 @@ class _Verifier:
 
     def _judge_places(self, manifest: Any, paths: Iterable[str], strays: Sequence[str]) -> None:
         """Name what lies in the wrong place, and refuse strays that the log should know of."""
-        entries = [*manifest["sealed"], *([manifest["live"]] if manifest["live"] else [])]
-        named = {f"{SEGMENTS}/{entry['name']}": _expected(manifest, entry) for entry in entries}
+        named = segments_of(manifest)
         places = Places(self._files, self._directory, paths, named)
         sound = not self._damages and not self._misplaced
         for path in self._misplaced:
             self._damage(path, Broken(0, places.misplaced(path)))
         end = self._facts.get("last_lsn", 0)
-        for path in strays:
-            if sound and places.newest_in(path, self._codec) > end:
-                reason = f"not in the MANIFEST, yet newer than the log, which ends at {end}"
-                self._damage(path, Broken(0, reason))
+        newer = [path for path in strays if sound and places.newest_in(path, self._codec) > end]
+        # A writer at work may have begun it meanwhile; then the MANIFEST names it by now, because
+        # it does before the first frame.
+        for path in set(newer) - self._named_by_now(newer):
+            reason = f"not in the MANIFEST, yet newer than the log, which ends at {end}"
+            self._damage(path, Broken(0, reason))
         order = {path: index for index, path in enumerate(named)}
         self._damages.sort(key=lambda damage: order.get(damage.segment, len(order)))
 
+    def _named_by_now(self, newer: Sequence[str]) -> set[str]:
+        if not newer:
+            return set()
+        return set(segments_of(decode_manifest(manifest_bytes(self._files, self._directory))))
+
     def _segment(self, path: str, entry: Any, manifest: Any, new_epoch: bool | None) -> None:
         try:
-            fetch = _Window(self._files, self._directory / path, self._tell)
+            fetch = Window(self._files, self._directory / path, self._tell)
         except FileNotFoundError as error:
             raise Misplaced(0, "the segment is missing") from error
         except OSError as error:
             raise Broken(0, f"cannot be read: {error.strerror}") from error
-        expected = _expected(manifest, entry)
+        expected = expected_of(manifest, entry)
         codec = codec_for(self._codec, expected.packed)
         judge = SegmentJudge(fetch, expected, codec, new_epoch)
         try:
@@ -272,7 +231,7 @@ class _Verifier:
         if judge.lsn - 1 in self._chains:
             self._chains[judge.lsn - 1] = judge.log_chain
 
-    def _sealed(self, fetch: _Window, judge: SegmentJudge, entry: Any) -> None:
+    def _sealed(self, fetch: Window, judge: SegmentJudge, entry: Any) -> None:
         while judge.offset < entry["size"]:
             self._frame(judge)
         if fetch(entry["size"], 1):
@@ -285,7 +244,7 @@ class _Verifier:
             raise Broken(0, "all frames are valid, but the hash in the MANIFEST is another")
 
     def _live(
-        self, path: str, fetch: _Window, judge: SegmentJudge, expected: Expected, manifest: Any
+        self, path: str, fetch: Window, judge: SegmentJudge, expected: Expected, manifest: Any
     ) -> None:
         try:
             while True:
@@ -310,7 +269,7 @@ class _Verifier:
                     "torn_segment": path, "torn_offset": judge.offset, "torn_bytes": torn_bytes,
                 }  # fmt: skip
 
-    def _is_sound_now(self, fetch: _Window, judge: SegmentJudge) -> bool:
+    def _is_sound_now(self, fetch: Window, judge: SegmentJudge) -> bool:
         """Read a frame once more that is proven by now; a writer at work may have completed it."""
         fetch.forget()
         try:
@@ -346,50 +305,14 @@ class _Verifier:
         self._progress(self._told, self._total)
 
 
-def _expected(manifest: Any, entry: Any) -> Expected:
-    return Expected(
-        manifest["shard_id"], entry["number"], entry["epoch"], entry["first_lsn"],
-        entry["first_position"], entry["before"], bool(entry.get("packed_chain")),
-    )  # fmt: skip
-
-
-def _manifest_bytes(files: Files, directory: Path) -> bytes:
-    try:
-        return read_whole(files, directory / MANIFEST_NAME, How.READ, MANIFEST_BYTES_MAX)
-    except FileNotFoundError as error:
-        raise WalError(f"no log in {directory}: there is no MANIFEST") from error
-
-
-def _decode_manifest(data: bytes) -> Any:
-    if len(data) < MANIFEST_HEAD.size + CHAIN_BYTES:
-        raise Broken(0, "the MANIFEST is too short")
-    if sha256(data[:-CHAIN_BYTES]).digest() != data[-CHAIN_BYTES:]:
-        raise Broken(0, "hash of the MANIFEST")
-    magic, version, zero, size, crc = MANIFEST_HEAD.unpack_from(data)
-    body = data[MANIFEST_HEAD.size : -CHAIN_BYTES]
-    if (magic, version, zero, size) != (MANIFEST_MAGIC, FORMAT_VERSION, 0, len(body)):
-        raise Broken(0, f"unknown magic or version {version} of the MANIFEST")
-    if google_crc32c.value(body) != crc:
-        raise Broken(MANIFEST_HEAD.size, "checksum of the MANIFEST's body")
-    try:
-        manifest = msgspec.msgpack.decode(body, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        raise Broken(MANIFEST_HEAD.size, str(error)) from error
-    if set(manifest) != MANIFEST_FIELDS:
-        odd = ", ".join(sorted(MANIFEST_FIELDS ^ set(manifest)))
-        raise Broken(MANIFEST_HEAD.size, f"fields of the MANIFEST unknown or missing: {odd}")
-    return manifest
-
-
-def _without_replaced(report: VerifyReport, manifest_bytes: bytes) -> VerifyReport:
+def _without_replaced(report: VerifyReport, now: bytes) -> VerifyReport:
     """Leave out what is wrong with files that the MANIFEST, by now, no longer names."""
     try:
-        manifest = _decode_manifest(manifest_bytes)
+        manifest = decode_manifest(now)
     except Broken:
         return report
-    live = [manifest["live"]] if manifest["live"] else []
-    named = {f"{SEGMENTS}/{entry['name']}" for entry in (*manifest["sealed"], *live)}
-    named |= {f"{SNAPSHOTS}/{entry['name']}" for entry in manifest["snapshots"]} | {MANIFEST_NAME}
+    named = {*segments_of(manifest), MANIFEST_NAME}
+    named |= {f"{SNAPSHOTS}/{entry['name']}" for entry in manifest["snapshots"]}
     return msgspec.structs.replace(
         report, damages=tuple(damage for damage in report.damages if damage.segment in named)
     )

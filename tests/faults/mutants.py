@@ -275,7 +275,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "files that the MANIFEST should name, in the verifier", "wal/verification.py",
-        "            if sound and ", "            if False and ", (BYTES,),
+        "for path in strays if sound and ", "for path in strays if False and ", (BYTES,),
     ),
     # What ends a process
     Mutant(
