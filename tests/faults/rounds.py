@@ -174,10 +174,14 @@ class Engine:
         shutil.rmtree(self._ray_folder, ignore_errors=True)
 
     def _named(self, word: str) -> list[int]:
-        found = sorted(pid for pid, command in marked(self._mark).items() if word in command)
-        if not found:
-            raise LookupError(f"no process of {word}")
-        return found
+        """Return processes by name; one that an earlier round killed may be on its way back."""
+        give_up_at = time.monotonic() + GONE_MAX_S
+        while time.monotonic() < give_up_at:
+            found = sorted(pid for pid, command in marked(self._mark).items() if word in command)
+            if found:
+                return found
+            time.sleep(0.05)
+        raise LookupError(f"no process of {word}")
 
 
 class Watch:
