@@ -71,7 +71,7 @@ def test_a_copy_has_all_that_was_committed_before(busy, tmp_path):
 
 
 def test_what_was_damaged_is_damage_beside_a_writer_too(busy, tmp_path):
-    log, files = busy
+    _, files = busy
     live = live_segment(tmp_path / "log")
     with live.open("r+b") as file:
         file.seek(4_096 + 80)

@@ -16,14 +16,15 @@ from tests.wal.disk import (
     flip,
     frame_starts,
     live_segment,
+    record,
     sealed_segments,
 )
+from tests.wal.test_pack import pack_all
 from wal import CorruptLogError, LengthPrefixed, Log, LogInUseError, Position, verify
 from wal.backup import LogCopy
 from wal.format import MANIFEST_NAME, QUARANTINE
 from wal.manifest import decode_manifest
 from wal.repair import Repair
-
 
 CHANGING = ("write", "sync", "resize", "rename", "unlink", "make_directory")
 
@@ -327,3 +328,60 @@ def test_a_repair_that_is_killed_at_any_call_can_be_run_again(written, tmp_path,
         assert readable(log) == expected, at
     assert at > 20
     shutil.rmtree(tmp_path / "log")
+
+
+# Packed segments ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(log) -> Path:
+    """The same log after its sealed segments were packed."""
+    with Log.open(log, SMALL, files=QUICK) as writer:
+        assert pack_all(writer, log) >= 3
+        fill(writer, 1)
+        writer.idle()
+    return log
+
+
+@pytest.mark.parametrize("which", [0, -3])
+def test_a_damaged_packed_segment_is_repaired_like_any_other(packed, written, which):
+    segments = [path for path in sealed_segments(packed) if path.suffix == ".pack"]
+    damage(segments[which], 0)
+    plan = repaired(packed)
+    start, records = readable(packed)
+    assert start + len(records) - 1 == plan.choice.end_position >= written.checkpoints[-1]
+    older = written.records[start - 1 :]
+    assert records[: len(older)] == older[: len(records)]
+    assert segments[which].name in in_quarantine(packed)
+
+
+def test_a_part_of_a_packed_segment_that_is_kept_stays_packed(packed, written):
+    for snapshot in (packed / "snap").iterdir():
+        flip(snapshot, 300)
+    (segment,) = [path for path in sealed_segments(packed) if path.suffix == ".pack"][-1:]
+    change(segment, lambda data: data.extend(b"junk"))
+    repaired(packed)
+    start, records = readable(packed)
+    assert (start, records[: len(written.records)]) == (1, written.records)
+    kept = decode_manifest((packed / MANIFEST_NAME).read_bytes()).sealed
+    assert sum(entry.packed for entry in kept) >= 3
+
+
+def test_a_manifest_is_made_anew_from_packed_segments_too(packed, written):
+    (packed / MANIFEST_NAME).unlink()
+    repaired(packed, rebuild=True)
+    start, records = readable(packed)
+    assert (start, records[: len(written.records)]) == (1, written.records)
+
+
+def test_frames_behind_damage_in_a_packed_segment_are_told(packed, written):
+    segment = [path for path in sealed_segments(packed) if path.suffix == ".pack"][-1]
+    for snapshot in (packed / "snap").iterdir():
+        flip(snapshot, 300)
+    damage(segment, 0)
+    with Repair(packed, LengthPrefixed, files=QUICK) as repair:
+        plan = repair.plan()
+        lost = list(repair.lost_frames(plan))
+    told = [data for frame in lost for data in frame.records or ()]
+    first = len(written.records) + 1
+    assert told == [record(number) for number in (first, first + 1, first + 2)]
