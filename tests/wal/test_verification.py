@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import wal.verification
-from tests.wal.disk import SMALL, fill, flip, live_segment, sealed_segments
+from tests.wal.disk import QUICK, SMALL, QuickFiles, fill, flip, live_segment, sealed_segments
 from wal import Log, verify
+from wal.format import SEGMENTS
 
 PARTS = sorted(Path(str(wal.verification.__file__)).parent.glob("verif*.py"))
 ALLOWED = {"wal.codec", "wal.errors", "wal.files", "wal.format"} | {
@@ -83,6 +84,27 @@ def test_a_writer_at_work_is_not_taken_for_damage(tmp_path: Path) -> None:
         thread.join()
     log.close()
     assert verify(tmp_path).last_position == log.last
+
+
+class BusyWriter(QuickFiles):
+    """The disk under a writer that begins new segments whenever somebody lists them."""
+
+    def __init__(self, log: Log[bytes]) -> None:
+        self._log = log
+
+    def scan(self, directory: Path) -> dict[str, int]:
+        if directory.name == SEGMENTS:
+            fill(self._log, frames=80, size=300)
+        return super().scan(directory)
+
+
+def test_segments_that_a_writer_begins_meanwhile_are_not_newer_than_their_log(
+    tmp_path: Path,
+) -> None:
+    with Log.open(tmp_path, SMALL, files=QUICK) as log:
+        fill(log, frames=1)
+        assert verify(tmp_path, files=BusyWriter(log)).damages == ()
+        assert log.statistics().rotations > 1
 
 
 @pytest.mark.parametrize("proven", [True, False])
