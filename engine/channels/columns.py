@@ -6,7 +6,6 @@ number needs, lowest bytes of all first: so zstd finds nothing but what is not r
 of `codec.py` holds here too: what is read is exactly what was written, and nothing else is taken.
 """
 
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from struct import pack, unpack
@@ -17,7 +16,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from engine.core.events import AnyEvent, ClaimReceived
-from engine.core.types import ChannelId, Checks, Position, TimeNs
+from engine.core.types import AMOUNT_MAX, ChannelId, Checks, Position, TimeNs
 
 COLUMNS_VERSION: Final = 1
 _ALL: Final = Checks.ALL
@@ -69,9 +68,9 @@ class ColumnCodec:
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
         self._ids: list[ChannelId] = []
-        self._versions = array("Q")
-        self._sequences = array("Q")
-        self._amounts = array("Q")
+        self._versions: list[int] = []
+        self._sequences: list[int] = []
+        self._amounts: list[int] = []
         self._at = 0
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Columns).decode
@@ -187,6 +186,8 @@ class ColumnCodec:
                 version = versions[number] = versions[number] + versions_out + 1
                 sequence = sequences[number] = sequences[number] + sequences_out + 1
                 amount = amounts[number] = amounts[number] + increment
+                if amount > AMOUNT_MAX:
+                    raise ValueError(f"an amount of {amount} drops")
                 if later:
                     at += later * _US  # type: ignore[assignment]  # a NewType costs a call
                 add(
@@ -201,8 +202,6 @@ class ColumnCodec:
                 )
         except IndexError as error:
             raise ValueError("a channel number that was never given in this segment") from error
-        except OverflowError as error:
-            raise ValueError("a claim leaves 64 bits") from error
         self._at = at
         return claims
 
