@@ -50,8 +50,12 @@ def show(console: Console, rows: Sequence[Row]) -> None:
 
 
 def markdown(card: Card, part: str = "all") -> str:
-    """Return the card as a page shows it; part `ours` leaves out the others and the notes."""
-    ours = [row for row in card.rows if row.system == OURS and row.is_promised]
+    """Return the card as a page shows it; part `ours` leaves out the others and the notes.
+
+    What was tried on others as well is only in the table that compares.
+    """
+    elsewhere = {row.name for row in card.rows if row.system != OURS}
+    ours = [row for row in card.rows if row.system == OURS and row.name not in elsewhere]
     said = [
         f"{card.date}, commit `{card.commit}`, {card.machine}, {card.cores} cores"
         f"{'' if card.full else ', a spread of the cases only'}.",

@@ -10,7 +10,7 @@ from tests.faults.scorecard import Budget, CannotRun, Row
 
 GOOD = Row(name="a kill", tried=9, acknowledged_checked=1_000, recovery_ms=(12.3, 99.9))
 LOST = Row(name="a kill", tried=9, lost=1)
-RIVAL = Row(name="a kill", tried=9, undetected=2, lost=5, system="SQLite")
+RIVAL = Row(name="rot", tried=9, undetected=2, lost=5, system="SQLite")
 BUDGET = Budget()
 
 
