@@ -231,9 +231,12 @@ def _check_header(block: bytes, entry: SnapshotEntry, shard_id: int) -> None:
     fixed = block[: SNAPSHOT_HEADER.size]
     if len(block) != _HEADER_BYTES or CRC.pack(google_crc32c.value(fixed)) != block[-CRC.size :]:
         raise CorruptLogError(entry.path, 0, "snapshot header checksum")
-    magic, version, kind, shard, _, _, lsn, position, base_lsn, *_ = SNAPSHOT_HEADER.unpack(fixed)
+    magic, version, kind, shard, epoch, _, lsn, position, base_lsn, *_ = SNAPSHOT_HEADER.unpack(
+        fixed
+    )
     if magic != SNAPSHOT_MAGIC or version != FORMAT_VERSION:
         raise CorruptLogError(entry.path, 0, f"unknown magic or version {version}")
     told = (shard_id, entry.kind, entry.lsn, entry.position, entry.base_lsn)
-    if (shard, kind, lsn, position, base_lsn) != told:
-        raise CorruptLogError(entry.path, 0, f"snapshot of shard {shard} at frame {lsn}")
+    if (shard, kind, lsn, position, base_lsn) != told or f"-{epoch:08x}." not in entry.name:
+        said = f"snapshot of shard {shard}, epoch {epoch} at frame {lsn}"
+        raise CorruptLogError(entry.path, 0, said)

@@ -46,14 +46,16 @@ def _judge_header(data: bytes, entry: Any, shard_id: int, chain: bytes | None) -
         raise Broken(0, "the file ends inside the snapshot header")
     if CRC.pack(google_crc32c.value(fixed)) != data[SNAPSHOT_HEADER.size : _HEADER_BYTES]:
         raise Broken(0, "snapshot header checksum")
-    magic, version, kind, shard, _, zero, lsn, position, base, link, *_ = SNAPSHOT_HEADER.unpack(
-        fixed
+    magic, version, kind, shard, epoch, zero, lsn, position, base, link, *_ = (
+        SNAPSHOT_HEADER.unpack(fixed)
     )
     if (magic, version, zero) != (SNAPSHOT_MAGIC, FORMAT_VERSION, 0):
         raise Broken(0, f"unknown magic or version {version}")
     told = (shard_id, entry["kind"], entry["lsn"], entry["position"], entry["base_lsn"])
     if (shard, kind, lsn, position, base) != told:
         raise Broken(0, f"a snapshot of shard {shard}, frame {lsn}, in the wrong place")
+    if f"-{epoch:08x}." not in entry["name"]:
+        raise Broken(0, f"a snapshot of epoch {epoch}, which its name does not say")
     if chain is not None and link != chain:
         raise Broken(0, "the snapshot stands for another history")
 

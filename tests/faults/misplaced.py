@@ -361,6 +361,7 @@ CASES: Final = (
         log.snapshots[-1]: log.image[log.snapshots[1]]}, FELL_BACK, "c-1", "in the wrong place"),
     Case("all checkpoints bad", all_snapshots, FELL_BACK, "c-1", ""),
     Case("checkpoint of another shard", snapshot_that_says(shard=9), REFUSED, "c-1", "of shard 9"),
+    Case("checkpoint of another epoch", snapshot_that_says(epoch=9), REFUSED, "c-1", "of epoch 9"),
     Case("checkpoint of another frame", snapshot_that_says(lsn=29), REFUSED, "c-1", "frame 29"),
     Case("checkpoint newer than the log", newer_snapshot, REFUSED, "c-1", "in the wrong place",
          "s4"),
