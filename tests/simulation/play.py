@@ -112,7 +112,7 @@ class Play:
         self.history = History(self.world)
         self.faults = Faults(self.world, chance.randint(1, 8))
         self.world.checker, self.world.nemesis = self.history, self.faults
-        self._rounds = chance.randint(4, 24)
+        self._rounds = chance.randint(3, 16)
         self._config = _config(shards, chance)
         numbers = chance.sample(range(CHANNELS), chance.randint(1, 5))
         self._clients = [Client(self.world, self.history, one) for one in numbers]
@@ -250,15 +250,18 @@ def _config(shards: int, chance: Random) -> Config:
         datadir=str(_datadir(shards)),
         placement=PlacementOptions(runtime="inline", shards=shards),
         shard=ShardOptions(
-            tick_ms=100,
-            checkpoint_events=chance.choice((5, 20, 100)),
-            increments_max=chance.choice((2, 3)),
-            log_kept=chance.choice(("all", "checkpointed")),
+            tick_ms=50,
+            checkpoint_events=chance.choice((3, 10, 60)),
+            increments_max=2,
+            log_kept=chance.choice(("all", "checkpointed", "checkpointed")),
             segment_bytes=8_192,
             pack_after_s=chance.choice((0, 1)),
         ),
         lane=LaneOptions(
-            batch_claims_max=chance.choice((8, 16, 64)), gather_ms=5, unavailable_after_ms=1_500
+            batch_claims_max=chance.choice((8, 16, 64)),
+            gather_ms=5,
+            unavailable_after_ms=1_500,
+            silent_after_ms=chance.choice((500, 2_000)),
         ),
         validation=ValidationOptions(hold_ms=300),
         verify=VerifyOptions(verify_timeout_s=0.5, wait_timeout_s=1.0, restart_backoff_s=0.05),

@@ -221,6 +221,8 @@ class SimShard:
         """End this incarnation: who waits for it is told, or hears nothing."""
         world = self.world
         world.say(f"shard {self.number}", why)
+        if self.host is not None:
+            world.checker.ended(self)
         if self.files is not None:
             self.files.die()
         for ticks in self._ticks:
