@@ -217,8 +217,8 @@ class _Writer:
         """Have a checkpoint, and a base where one is due, before anything else is written."""
         started = time.perf_counter()
         count = self._journal.checkpoints + 1
-        self._shard.checkpoint(wait=True)
-        while self._journal.checkpoints < count:
+        begun = self._shard.checkpoint(wait=True)
+        while begun and self._journal.checkpoints < count:
             self._shard.tick()
             time.sleep(CHECKPOINT_PAUSE_S)
         self._merger.look()

@@ -79,7 +79,7 @@ async def run(
         "history_mb": round(sum(one.log_bytes for one in written) / MB, 1),
         "checkpoint_mb": round(sum(one.checkpoint_bytes for one in written) / MB, 1),
         "seconds_to_write": round(max(one.seconds for one in written), 2),
-        "snapshot_used": config.snapshot,
+        "snapshot_used": all(one.checkpoints for one in written),
         "seconds_to_ready": round(ready, 2),
         "seconds_of_shards": [round(shard["recovery_ms"] / 1_000, 2) for shard in shards],
         "events_replayed": sum(shard["recovered_events"] for shard in shards),
