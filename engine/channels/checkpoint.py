@@ -165,18 +165,29 @@ def _take(state: State, position: int, chunks: Chunks) -> None:
 def _place(state: State, records: list[ChannelRecord]) -> None:
     actors = state.actors
     for record in records:
-        channel, window = record.channel, record.window
-        channel_id = channel.terms.channel_id
-        before = actors.get(channel_id)
-        if before is not None:
-            state.claimed_sum -= before.channel.claimed
-            window = joined(bytes(before.window) if before.window is not None else b"", record)
-        actors[channel_id] = ChannelActor(
-            channel,
-            record.position,
-            record.claim_position,
-            RetryWindow(window) if window else None,
-        )
+        channel_id = record.channel.terms.channel_id
+        actor = actors.get(channel_id)
+        if actor is None:
+            window = RetryWindow(record.window) if record.window else None
+            actors[channel_id] = ChannelActor(
+                record.channel, record.position, record.claim_position, window
+            )
+        else:
+            state.claimed_sum -= actor.channel.claimed
+            _renew(actor, record)
+
+
+def _renew(actor: ChannelActor, record: ChannelRecord) -> None:
+    actor.channel = record.channel
+    actor.position = record.position
+    actor.claim_position = record.claim_position
+    if actor.window is None or record.kept == ALL_KEPT:
+        actor.window = RetryWindow(record.window) if record.window else None
+    else:
+        actor.window.join(record.window, record.kept)
+    kept = len(actor.window) if actor.window is not None else 0
+    if record.kept not in (ALL_KEPT, kept):
+        raise RecoveryBroken(f"{record.kept} answers of a channel, of which {kept} are there")
 
 
 def joined(older: bytes, record: ChannelRecord) -> bytes:
@@ -184,7 +195,10 @@ def joined(older: bytes, record: ChannelRecord) -> bytes:
     if record.kept == ALL_KEPT:
         return record.window
     size = record.kept * ENTRY.size
-    return (older + record.window)[-size:] if size else b""
+    answers = (older + record.window)[-size:] if size else b""
+    if len(answers) != size:
+        raise RecoveryBroken(f"{record.kept} answers of a channel, and too few to join")
+    return answers
 
 
 def _head(position: int, chunks: Chunks) -> CheckpointHead:

@@ -8,7 +8,7 @@ by first appearance in the segment, so each segment can be read alone.
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,7 @@ from engine.core.events import AnyEvent, ClaimReceived
 from engine.core.types import AMOUNT_MAX, ChannelId, Checks, Position, TimeNs
 
 EVENT_SCHEMA_VERSION: Final = 1
+CLAIM_TAG: Final = ClaimReceived.__struct_config__.tag
 _ALL: Final = Checks.ALL
 
 
@@ -37,6 +38,17 @@ class Payload(msgspec.Struct, frozen=True, array_like=True, gc=False):
     others: list[tuple[int, AnyEvent]]
 
 
+class PassedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The head of any event; of a claim also what later ones build on, of others anything."""
+
+    tag: int
+    channel_id: ChannelId
+    version: int
+    at: int
+    sequence: Any = 0
+    amount: Any = 0
+
+
 class PassedPayload(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The same, read by somebody who does not want the signatures."""
 
@@ -45,7 +57,7 @@ class PassedPayload(msgspec.Struct, frozen=True, array_like=True, gc=False):
     channels: list[int]
     increments: list[int]
     signatures: msgspec.Raw
-    others: list[tuple[int, AnyEvent]]
+    others: list[tuple[int, PassedEvent]]
 
 
 class EventCodec:
@@ -146,7 +158,11 @@ class EventCodec:
                 raise ValueError(f"an event at place {index}, where {passed} is next")
             if index > passed:
                 self._pass(islice(claims, index - passed))
-            self._note(other)
+            number = self._number_of(other.channel_id)
+            self._versions[number] = other.version
+            if other.tag == CLAIM_TAG:
+                self._sequences[number] = other.sequence
+                self._amounts[number] = other.amount
             passed = index + 1
         self._pass(claims)
 
@@ -193,7 +209,14 @@ class EventCodec:
 
     def _note(self, event: AnyEvent) -> None:
         """Keep what an event that was written whole leaves behind."""
-        channel_id = event.channel_id
+        number = self._number_of(event.channel_id)
+        self._versions[number] = event.version
+        if type(event) is ClaimReceived:
+            self._sequences[number] = event.sequence
+            self._amounts[number] = event.amount
+
+    def _number_of(self, channel_id: ChannelId) -> int:
+        """Return the number of a channel, the next one where it appears for the first time."""
         number = self._numbers.get(channel_id)
         if number is None:
             number = self._numbers[channel_id] = len(self._ids)
@@ -201,7 +224,4 @@ class EventCodec:
             self._versions.append(0)
             self._sequences.append(0)
             self._amounts.append(0)
-        self._versions[number] = event.version
-        if type(event) is ClaimReceived:
-            self._sequences[number] = event.sequence
-            self._amounts[number] = event.amount
+        return number

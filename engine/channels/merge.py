@@ -131,7 +131,7 @@ class Merger:
         base_bytes, count, increment_bytes = self._journal.checkpoint_weight()
         if count < max(self._not_before, 1) or self._journal.whole_wanted:
             return False
-        heavy = count >= LIGHT and increment_bytes >= base_bytes
+        heavy = count >= LIGHT and increment_bytes * 2 >= base_bytes
         return heavy or count >= self._options.increments_max
 
     def _begin(self) -> None:

@@ -55,6 +55,12 @@ class RetryWindow:
             start -= ENTRY_BYTES
         return bytes(entries[start:])
 
+    def join(self, newer: bytes, kept: int) -> None:
+        """Add entries as `newer_than` gave them; keep the newest `kept` of all."""
+        entries = self._entries
+        entries += newer
+        del entries[: max(0, len(entries) - kept * ENTRY_BYTES)]
+
     def remember(self, amount: int, position: int, at: int, limits: RetryLimits) -> None:
         """Add the claim just accepted; forget what is beyond the limits."""
         entries = self._entries

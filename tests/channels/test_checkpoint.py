@@ -178,6 +178,21 @@ def test_an_increment_that_does_not_add_up_is_refused(desk, changes):
         load(again([base, (position, [head, b"\xc1"])]))
 
 
+def test_an_increment_whose_older_answers_are_missing_is_refused(desk):
+    desk.submit(item("a", 1, 1), item("a", 2, 2))
+    desk.shard.checkpoint()
+    desk.submit(item("a", 3, 3))
+    desk.shard.checkpoint()
+    ((position, (head, records)), increment) = line_of(desk)
+    fields = msgspec.msgpack.decode(records)
+    for record in fields:
+        record[3] = record[3][: ENTRY.size]
+    line = [(position, [head, msgspec.msgpack.encode(fields)]), increment]
+    for read in (load, lambda line: list(merged(line))):
+        with pytest.raises(RecoveryBroken, match="answers of a channel"):
+            read(again(line))
+
+
 # Merging ------------------------------------------------------------------------------------------
 
 
