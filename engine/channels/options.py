@@ -18,7 +18,7 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         tick_ms: How often an idle shard proves its newest frame durable and times out held claims.
         checkpoint_events: Events between two checkpoints; each holds the channels that changed.
         increments_max: Checkpoints that may build on a whole one before a process of low priority
-            merges them into the next; sooner when they have grown as large.
+            merges them into the next; sooner when they have grown half as large.
         log_kept: `all`, or `checkpointed`: segments below the second newest whole checkpoint are
             removed once that was read back. History is evidence; remove it only if you must.
         segment_bytes: Size of a segment of the log.
