@@ -1,10 +1,12 @@
 """The log is shown, judged and folded by command; damage has its own exit code."""
 
 import pytest
+from msgspec.structs import replace
 
 from engine.channels.journal import LogOptions, ShardJournal
 from engine.core.transition import replay
 from tests import builders
+from tests.channels.world import Desk, channel_id, item
 
 OTHER_ID = bytes(reversed(range(32)))
 
@@ -114,6 +116,18 @@ def test_replay_proves_that_the_checkpoints_lead_where_the_log_does(run, shard):
     seen = run("wal", "replay", shard, "--from-genesis")
     assert seen.code == 0
     assert "the same as from the checkpoint at" in seen.err
+
+
+def test_replay_notices_a_checkpoint_that_is_not_what_the_log_says(run, tmp_path):
+    desk = Desk(tmp_path / "shard-0000")
+    desk.open("a")
+    desk.submit(item("a", 10, 1))
+    actor = desk.shard._actors[channel_id("a")]
+    actor.channel = replace(actor.channel, updated_at=actor.channel.updated_at + 1_000)
+    desk.shard.close()
+    assert run("wal", "verify", tmp_path).code == 0
+    seen = run("wal", "replay", tmp_path, "--from-genesis")
+    assert (seen.code, "NOT the same" in seen.err) == (6, True)
 
 
 def test_replay_tells_the_events_that_led_to_a_channel(run, shard):

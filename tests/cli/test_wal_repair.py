@@ -79,8 +79,10 @@ def test_a_log_in_use_is_refused(run, datadir):
 def test_it_says_what_would_be_lost_down_to_the_drops_of_each_channel(run, datadir):
     live = live_segment(datadir / "shard-0000")
     damage(live, 10)
+    before = {path: path.read_bytes() for path in datadir.rglob("*") if path.is_file()}
     seen = run("wal", "repair", datadir, "--dry-run")
     assert seen.code == 6
+    assert {path: path.read_bytes() for path in datadir.rglob("*") if path.is_file()} == before
     told = seen.line
     kept = 5 * (ROUNDS + 10)
     assert told["needed"]
@@ -108,6 +110,19 @@ def test_what_can_still_be_read_behind_damage_is_kept_for_the_money(run, datadir
     saved = shard / told["salvaged"]
     checked = run("best-claims", "check", saved)
     assert (checked.code, checked.line["total"]) == (0, str(2 * best))
+
+
+def test_at_stake_is_what_lies_between_the_best_claims_kept_and_lost(run, datadir):
+    shard = datadir / "shard-0000"
+    for snapshot in (shard / "snap").iterdir():
+        snapshot.unlink()
+    damage(sealed_segments(shard)[0], 10)
+    told = run("wal", "repair", datadir, "--dry-run").line
+    (kept,) = {int(row["kept_amount"]) for row in told["channels"]}
+    assert 0 < kept < 5 * ROUNDS
+    best = 5 * 2 * ROUNDS
+    assert [row["drops"] for row in told["channels"]] == [str(best - kept)] * 2
+    assert told["drops_at_stake"] == str(2 * (best - kept))
 
 
 def test_after_a_repair_the_log_verifies_and_the_engine_starts(run, datadir):

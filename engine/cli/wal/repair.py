@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
+from msgspec.structs import replace
 
 from engine.cli.failures import ExitCode, Failure
 from engine.cli.output import Output, json_option, progress
@@ -149,7 +150,16 @@ def _losses(
                 yield frame
 
         losses = weigh(kept, number_of(shard), frames())
-    return losses, newest - plan.choice.end_lsn
+    told_of = losses.claims + losses.other_events + losses.unproven
+    unreadable = max(losses.unreadable, _known_lost(plan) - told_of)
+    return replace(losses, unreadable=unreadable), newest - plan.choice.end_lsn
+
+
+def _known_lost(plan: "RepairPlan") -> int:
+    """Return how many events beyond the end there were by the MANIFEST; 0 where that is unknown."""
+    pieces = (*plan.choice.kept[-1:], *plan.choice.lost)
+    ends = (getattr(piece.entry, "last_position", 0) for piece in pieces)
+    return max(max(ends, default=0) - plan.choice.end_position, 0)
 
 
 def _save(work: "Repair", plan: "RepairPlan", losses: "Losses") -> str:
