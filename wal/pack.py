@@ -20,7 +20,6 @@ from wal.files import Files, How, sync_directory, write_all
 from wal.format import (
     PACKED_SUFFIX,
     RAW_BYTES_MAX,
-    RECORDS_PER_FRAME_MAX,
     SEGMENT_SUFFIX,
     SEGMENTS,
     TEMPORARY,
@@ -33,6 +32,10 @@ from wal.segment import Frame, SegmentScan, Source, encode_segment_header
 from wal.writer import Seal
 
 _LEVEL = 9
+_RECORDS_MAX = 512
+"""Records put into one frame: what a single flipped bit can make unreadable. Eight times as many
+would save one byte each."""
+
 _PLAIN_BYTES_MAX = RAW_BYTES_MAX // 2
 """Payloads put into one frame, before packing; half the limit, so that none outgrows it."""
 _INDEX_EVERY_BYTES = 256 << 10
@@ -285,7 +288,7 @@ class _Packer(Generic[R]):
 
 def _has_room(run: _Run, frame: Frame) -> bool:
     return (
-        len(run.records) + frame.header.records <= RECORDS_PER_FRAME_MAX
+        len(run.records) + frame.header.records <= _RECORDS_MAX
         and run.plain_bytes + frame.header.raw_bytes <= _PLAIN_BYTES_MAX
     )
 
@@ -318,7 +321,7 @@ def _compare(
         for one, other in zip_longest(before, after):
             if one != other:
                 raise PackingError(f"{old.name}: {one} is {other} when it is packed")
-            if one[0] % RECORDS_PER_FRAME_MAX == 0:
+            if one[0] % _RECORDS_MAX == 0:
                 keep_going()
 
 

@@ -1,6 +1,6 @@
 """Turn the events of a packed frame into its payload and back: every claim in columns.
 
-A packed frame holds up to 4,096 events, however few were committed together. Each field of the
+A packed frame holds hundreds of events, however few were committed together. Each field of the
 claims is a column of differences to the last event of the channel, cut to the bytes its largest
 number needs, lowest bytes of all first: so zstd finds nothing but what is not random. The rule
 of `codec.py` holds here too: what is read is exactly what was written, and nothing else is taken.

@@ -1,10 +1,17 @@
 """The segments of a stopped engine are packed by command; damaged ones are left as they are."""
 
-import pytest
+import random
+from contextlib import closing
 
-from engine.channels.journal import ShardJournal
+import pytest
+from msgspec.structs import replace
+
+from engine.channels.journal import LogOptions, ShardJournal
+from engine.core.events import ChannelOpened, FundingConfirmed
+from tests.builders import CHANNEL_ID, make_event
+from tests.channels.test_journal import claim
 from tests.channels.test_packing import LOG, events_of, journal_of, manifest_of
-from tests.wal.disk import flip
+from tests.wal.disk import QUICK, flip
 
 
 @pytest.fixture
@@ -42,3 +49,24 @@ def test_a_damaged_segment_is_named_and_left(run, shard):
     assert seen.code == 6
     assert first.name in seen.err
     assert (shard / first.path).read_bytes() == before
+
+
+def test_a_repair_says_how_many_packed_events_cannot_be_read(run, tmp_path):
+    """One flipped bit takes a whole packed frame, and what lies behind it in the segment."""
+    shard, rng = tmp_path / "shard-0000", random.Random(1)
+    history = [
+        replace(make_event(ChannelOpened), capacity=10**9),
+        replace(make_event(FundingConfirmed), version=2),
+        *(claim(CHANNEL_ID, n + 2, n, n, signature=rng.randbytes(64)) for n in range(1, 1_200)),
+    ]
+    with closing(ShardJournal(shard, LogOptions(spare_in_background=False), QUICK)) as journal:
+        for start in range(0, len(history), 100):
+            journal.append(history[start : start + 100])
+            journal.commit()
+    assert run("wal", "pack", shard).code == 0
+    (segment,) = manifest_of(shard).sealed
+    flip(shard / segment.path, 8 * 5_000)  # in the first frame
+    line = run("wal", "repair", shard, "--dry-run", "--json").line
+    lost = line["claims_lost"] + line["events_unreadable"]
+    assert (line["kept_to_position"], lost) == (0, len(history))
+    assert line["events_unreadable"] >= 500
