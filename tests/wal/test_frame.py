@@ -78,6 +78,18 @@ def test_no_bytes_are_a_frame_by_chance(data: bytes) -> None:
         parse_header(FRAME_MAGIC + data)
 
 
+def test_a_bit_that_differs_could_have_been_torn_wherever_it_is() -> None:
+    frame = FrameEncoder(3, 5, 9, START, 1).encode(bytes(range(90)), 1, 0, 7).data
+    assert not any(frame[-6:])
+    read(frame)
+    for bit in range(8 * len(frame)):
+        torn = bytearray(frame)
+        torn[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BadFrame) as caught:
+            read(bytes(torn))
+        assert not caught.value.whole, bit
+
+
 def test_a_frame_continues_one_history_only() -> None:
     frame = FrameEncoder(1, 1, 1, START, 1).encode(b"x", 1, 0, 1).data
     with pytest.raises(BadFrame, match="chain") as caught:
