@@ -73,6 +73,10 @@ class BreakingFiles(QuickFiles):
         """Let the next call that counts be the one."""
         self._at = len(self.taken) + 1
 
+    def break_after(self, calls: int) -> None:
+        """Let so many more calls pass."""
+        self._at = len(self.taken) + 1 + calls
+
     def die(self) -> None:
         """Close what the process had open, as its end would."""
         for handle in list(self._open):

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.wal.disk import QUICK, BreakingFiles, Killed, QuickFiles, fill, flip, record
+from tests.wal.disk import NEVER, QUICK, BreakingFiles, Killed, QuickFiles, fill, flip, record
 from wal import CorruptLogError, CutLogError, Log, LogFailedError, LogOptions, LogReader, verify
 from wal.base import accept_base, weight, write_base
 from wal.errors import WalError
@@ -430,6 +430,29 @@ def crash_at(directory: Path, call: int) -> bool:
     files.die()
     judge(directory, acknowledged[-1])
     return broke
+
+
+def test_no_file_goes_before_the_manifest_has_let_go_of_it(tmp_path: Path) -> None:
+    gone = 0
+    while True:
+        directory, files = tmp_path / str(gone), BreakingFiles(NEVER, calls=["unlink"])
+        log = Log.open(directory, TINY, files=files)
+        for step in range(2):
+            fill(log, frames=10, size=400)
+            keep(log, base=not step)
+        base = write_base(files, directory, log.epoch, merged)
+        older = accept_base(files, directory, base)
+        files.break_after(gone)
+        try:
+            log.adopt_base(base, older)
+        except Killed:
+            files.die()
+        else:
+            log.close()
+            break
+        judge(directory, 60)
+        gone += 1
+    assert gone > 3
 
 
 @pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 41])
