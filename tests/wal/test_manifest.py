@@ -2,8 +2,6 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from wal import CorruptLogError
 from wal.manifest import (
@@ -43,13 +41,13 @@ def test_it_reads_what_it_wrote() -> None:
     assert decode_manifest(encode_manifest(WHOLE)) == WHOLE
 
 
-@settings(deadline=None)
-@given(st.integers(0, len(encode_manifest(WHOLE)) * 8 - 1))
-def test_one_flipped_bit_is_noticed(bit: int) -> None:
-    data = bytearray(encode_manifest(WHOLE))
-    data[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(CorruptLogError):
-        decode_manifest(bytes(data))
+def test_any_flipped_bit_is_noticed() -> None:
+    whole = encode_manifest(WHOLE)
+    for bit in range(8 * len(whole)):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptLogError):
+            decode_manifest(bytes(data))
 
 
 @pytest.mark.parametrize("size", range(0, len(encode_manifest(WHOLE)), 13))
