@@ -1,5 +1,6 @@
 """The process around a shard: a step that cannot finish ends it, and nobody is answered."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from engine.validation.options import RiskOptions, ValidationOptions
 from engine.verify.seal import load_or_create_seal_key
 from engine.verify.worker import VerifierWorker
 from tests.channels.world import GATEWAY, blob_of, channel_id, item, opening, spoiled, words_of
+from wal import LogFailedError
 
 TICK_MS_NEVER = 1_000_000_000
 
@@ -242,6 +244,53 @@ def test_it_speaks_bytes_in_every_step(harness):
     assert statistics.position == 5
     assert statistics.rss_bytes > 1 << 20
     assert harness.ended == []
+
+
+def checkpointed(harness, number):
+    """Accept a claim, and let the checkpoint behind it count."""
+    assert harness.submit(item("a", number, number)) == ["accepted"]
+    harness.host._tick()
+    harness.host._journal._log.settle_snapshot(wait=True)
+
+
+@pytest.mark.slow
+def test_bases_are_made_beside_the_host_and_the_log_is_cut_if_that_is_wanted(tmp_path):
+    limits = {"increments_max": 2, "log_kept": "checkpointed", "segment_age_s": 1}
+    harness = Harness(tmp_path, checkpoint_events=1, **limits)
+    harness.open("a")
+    number = 0
+    for bases in range(1, 3):
+        while harness.host._merger._thread is None:
+            number += 1
+            checkpointed(harness, number)
+            harness.host._tick()
+        harness.host._merger._thread.join(60)
+        harness.host._tick()
+        assert harness.host._merger.bases == bases
+    for _ in range(2):
+        number += 1
+        checkpointed(harness, number)
+    harness.host._tick()
+    harness.host.close()  # while a process may be at work
+    assert harness.host._merger._process.returncode is not None
+    harness.start()
+    assert harness.hello.recovered_events == 0
+    assert harness.submit(item("a", number + 1, number + 1)) == ["accepted"]
+    harness.host.close()
+
+
+def test_a_checkpoint_that_the_disk_refuses_ends_the_process(tmp_path):
+    harness = Harness(tmp_path, checkpoint_events=1)
+    shutil.rmtree(tmp_path / "shard-0003" / "snap")
+    harness.open("a")
+    harness.host._tick()
+    harness.host._journal._log._keeper._job.join()
+    with pytest.raises(ProcessEnded):
+        harness.host._tick()
+    assert len(harness.ended) == 1
+    assert isinstance(harness.ended[0], LogFailedError)
+    harness.host._ticker.stop()
+    harness.host._journal._log.abandon()
 
 
 def test_a_checkpoint_is_taken_when_it_is_due(tmp_path):
