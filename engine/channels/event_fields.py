@@ -6,11 +6,14 @@ decimal strings, times ISO 8601 in UTC.
 
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 from engine.core.events import AnyEvent
 
-DROPS: Final = frozenset({"amount", "capacity", "redeemed"})
+DROPS: Final = frozenset({"amount", "capacity", "redeemed", "previous"})
+"""Told as strings; `previous` is one where it is no digest."""
+
 TIMES: Final = frozenset({"at", "expiration", "cancel_after", "sent_at"})
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,6 +32,7 @@ def event_row(shard: int, position: int, event: AnyEvent) -> dict[str, Any]:
     return row
 
 
+@lru_cache(maxsize=256)  # the events of a batch happened at one moment
 def moment(at: int) -> str:
     """Return nanoseconds since 1970 as ISO 8601 in UTC, with microseconds where there are any."""
     told = _EPOCH + timedelta(microseconds=at // 1_000)
@@ -36,10 +40,11 @@ def moment(at: int) -> str:
 
 
 def _told(name: str, value: Any) -> Any:
-    if isinstance(value, bytes):
+    kind = type(value)
+    if kind is bytes:
         return value.hex().upper()
-    if name in TIMES:
-        return moment(value)
-    if name in DROPS or name == "previous":  # a digest, or drops
-        return str(value)
+    if kind is int:
+        if name in TIMES:
+            return moment(value)
+        return str(value) if name in DROPS else value
     return value.value if isinstance(value, Enum) else value

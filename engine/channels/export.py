@@ -5,7 +5,7 @@ numbers and times where JSON has texts, and a column for every field any event c
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -28,7 +28,6 @@ TEXTS: Final = (
     *("event", "channel_id", "source", "destination", "public_key", "sequencing"),
     *("signature", "previous", "code", "reason"),
 )
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class PyarrowMissing(Exception):  # noqa: N818
@@ -150,12 +149,13 @@ def _schema(arrow: Any) -> "pa.Schema":
 
 
 def _cell(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, bytes):
+    kind = type(value)
+    if kind is bytes:
         return value.hex().upper()
-    if name in TIMES:
-        return _EPOCH + timedelta(microseconds=value // 1_000)
-    if name in TEXTS:
-        return str(value)
-    return int(value)
+    if kind is int:
+        if name in TIMES:
+            return value // 1_000
+        return str(value) if name == "previous" else value
+    if isinstance(value, Enum):
+        return value.value
+    return value
