@@ -17,18 +17,11 @@ from tests.faults.nursery import EXIT_REFUSED, Case, Nursery
 from tests.faults.scorecard import Budget, Progress, Row, Tally
 from tests.faults.tracer import ON_DISK, Call, Fault, require_strace
 from tests.faults.truth import Judge, Truth, end_of, find_truth
-from wal.format import (
-    INCREMENT_SUFFIX,
-    MANIFEST_NAME,
-    PACKED_SUFFIX,
-    SEGMENT_SUFFIX,
-    SNAPSHOT_SUFFIX,
-)
+from wal.format import MANIFEST_NAME, SEGMENT_SUFFIX
 
 EXIT_STEP_FAILED: Final = 70
 COMMAND: Final = "python -m tests.faults syscalls --full"
 SYNCS: Final = ("fdatasync", "fsync")
-KEPT: Final = (SEGMENT_SUFFIX, PACKED_SUFFIX, SNAPSHOT_SUFFIX, INCREMENT_SUFFIX)
 KINDS: Final = {
     "EIO": "error=EIO",
     "ENOSPC": "error=ENOSPC",
@@ -189,29 +182,30 @@ def judge_end(case: Case, kind: str, truth: Truth, heard: Path) -> bool:
 def went_on(case: Case, truth: Truth) -> bool:
     """Say whether the work was done in spite of a call that failed, and rightly so.
 
-    A folder that is there need not be made. Packing and merging are never needed: they alone read
-    segments and checkpoints while a shard works, and what packing writes has a name of its own
-    until the shard takes it in.
+    A folder that is there need not be made, and what is done beside the work is never needed.
     """
-    failed = [call for call in case.calls if call.injected]
-    if case.said != truth.said or len(failed) != 1:
+    places = [place for place, call in enumerate(case.calls) if call.injected]
+    if case.said != truth.said or len(places) != 1:
         return False
-    call, path = failed[0], failed[0].paths[-1]
-    is_read = call.name == "pread64" or (call.name == "openat" and "O_RDONLY" in call.text)
-    is_kept = path.endswith((*KEPT, MANIFEST_NAME))
-    is_packing = f"{PACKED_SUFFIX}." in path or follows_a_look(case.calls, call)
-    return call.name == "mkdir" or is_packing or (is_read and is_kept)
+    before, failed, _ = split(case.calls, places[0])
+    return failed.name == "mkdir" or is_beside([*before, failed])
 
 
-def follows_a_look(calls: list[Call], scan: Call) -> bool:
-    """Say whether a folder is scanned right after the MANIFEST was read, as packing begins."""
-    if scan.name not in ("openat", "getdents64") or "." in Path(scan.paths[-1]).name:
-        return False
-    opened = [one for one in calls[: calls.index(scan)] if one.name == "openat"]
-    files = [one for one in opened if "O_DIRECTORY" not in one.text]
-    return (
-        bool(files) and "O_RDONLY" in files[-1].text and files[-1].paths[-1].endswith(MANIFEST_NAME)
-    )
+def is_beside(calls: list[Call]) -> bool:
+    """Say whether the newest of the calls belong to packing or merging.
+
+    Both begin with a look at the MANIFEST, which a shard at work never reads, and end with what
+    only the shard does: it gives a file its name, writes to the log, or says something.
+    """
+    for call in reversed(calls):
+        path = call.paths[-1] if call.paths else ""
+        if call.name in ("rename", "write") or (
+            call.name == "pwrite64" and path.endswith(SEGMENT_SUFFIX)
+        ):
+            return False
+        if call.name == "openat" and path.endswith(MANIFEST_NAME) and "O_RDONLY" in call.text:
+            return any(one.name == "write" for one in calls)  # else it is the first start
+    return False
 
 
 def split(calls: list[Call], place: int) -> tuple[list[Call], Call, list[Call]]:

@@ -41,3 +41,23 @@ def test_a_line_of_strace_is_read():
     assert parse('71 renameat2(1</a>, "b", 1</a>, "c", 0) = 0').name == "rename"
     assert parse("71 fdatasync(5</a/b.wal> <unfinished ...>").handle == 5
     assert parse("71 +++ killed by SIGKILL +++") is None
+
+
+LOOK = 'openat(AT_FDCWD</>, "/s/MANIFEST", O_RDONLY) = 5</s/MANIFEST>'
+SAID = 'write(3</heard>, ""..., 9) = 9'
+DRAFT = 'pwrite64(6</s/snap/1.snap.tmp>, ""..., 9, 0) = 9'
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_beside"),
+    [
+        ([LOOK, DRAFT], False),  # the first start reads the MANIFEST, and needs all it does
+        ([SAID, DRAFT], False),
+        ([SAID, LOOK, DRAFT], True),
+        ([SAID, LOOK, 'rename("/s/snap/1.snap.tmp", "/s/snap/1.snap") = 0', DRAFT], False),
+        ([SAID, LOOK, 'pwrite64(6</s/wal/1-1.wal>, ""..., 9, 0) = 9', DRAFT], False),
+        ([SAID, LOOK, SAID], False),
+    ],
+)
+def test_only_what_is_done_beside_the_work_may_fail(lines, is_beside):
+    assert syscalls.is_beside([parse(f"7 {line}") for line in lines]) is is_beside
