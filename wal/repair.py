@@ -4,7 +4,7 @@ The one rule: nothing is cut in place. What the new MANIFEST does not name goes 
 and no earlier than that MANIFEST is on the disk. So every step can be broken off and begun again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,6 +35,8 @@ from wal.replay import Place
 from wal.salvage import Salvaged, salvage
 from wal.snapshot import read_snapshot, verify_snapshot
 from wal.survey import newest_frame_of
+
+Progress = Callable[[int, int], None]
 
 
 class RepairPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,8 +118,10 @@ class Repair:
         """Where evidence goes."""
         return Quarantine(self._files, self._directory)
 
-    def plan(self) -> RepairPlan:
+    def plan(self, progress: Progress = lambda done, total: None) -> RepairPlan:
         """Look at every byte and say what can be kept. Changes nothing.
+
+        `progress` is told the segments judged so far and those in all.
 
         Raises:
             CorruptLogError: the MANIFEST cannot be used, and a new one was not asked for.
@@ -126,7 +130,7 @@ class Repair:
         manifest, faults, warnings = self._found_manifest()
         self._manifest = manifest
         self._place = Place(self._files, self._directory, manifest.shard_id, None)
-        pieces, damages, fetched = self._pieces()
+        pieces, damages, fetched = self._pieces(progress)
         snapshots = manifest.snapshots
         faults += damages
         faults += [
@@ -239,7 +243,7 @@ class Repair:
             wall_ns=max([before.wall_ns, *(piece.wall_ns for piece in choice.kept)]),
         )
 
-    def _pieces(self) -> tuple[list[Piece], list[Fault], list[str]]:
+    def _pieces(self, progress: Progress) -> tuple[list[Piece], list[Fault], list[str]]:
         """Judge every segment; take a copy's where that one reaches further."""
         entries: list[SegmentEntry] = [*self._manifest.sealed]
         if self._manifest.live is not None:
@@ -255,6 +259,7 @@ class Repair:
                         fetched.append(str(copy.path))
                         piece = copy
             pieces.append(piece)
+            progress(len(pieces), len(entries))
         return pieces, faults, fetched
 
     def _in_copies(self, entry: SegmentEntry) -> Iterator[Piece]:

@@ -100,7 +100,8 @@ def _one(shard: Path, wish: Wish, output: Output) -> bool:
     with judged(shard), Repair(shard, EventCodec, wish.copies, rebuild=wish.rebuild) as work:
         finished = work.quarantine.complete() if wish.apply else ()
         try:
-            plan = work.plan()
+            with progress(shard.name) as told:
+                plan = work.plan(told)
         except CorruptLogError as error:
             if wish.rebuild:
                 raise
