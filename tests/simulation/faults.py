@@ -18,6 +18,10 @@ LIES: Final = (
 )  # fmt: skip
 
 
+HEADER: Final = 4_096
+"""Where the frames of a segment begin."""
+
+
 class Ambush:
     """A fault that waits for the n-th call of a shard to the disk."""
 
@@ -234,6 +238,10 @@ class Faults:
             return
         path, inode = self._chance.choice(choices)
         bit = self._chance.randrange(len(inode.disk) * 8)
+        frames = [one for one in choices if one[0].endswith(live) and one[1].last[0] > HEADER]
+        if frames and self._chance.random() < 0.5:  # where a torn tail and rot are told apart
+            path, inode = frames[0]
+            bit = self._chance.randrange(HEADER * 8, inode.last[0] * 8)
         newest = (inode.last, inode.last_synced)
         if path.endswith(live) and any(low <= bit // 8 < high for low, high in newest):
             return
