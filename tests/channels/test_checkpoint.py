@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 
 import msgspec
 import pytest
@@ -300,7 +301,13 @@ def test_a_process_makes_the_base_and_is_gone_afterwards(desk):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "closed"])
-def test_a_process_stopped_half_way_leaves_nothing_that_matters(desk, how):
+def test_a_process_stopped_half_way_leaves_nothing_that_matters(desk, how, monkeypatch):
+    def never_done(command, **streams):
+        assert command[1:3] == ["-m", "engine.channels.merge"]
+        return start([command[0], "-c", "import threading; threading.Event().wait()"], **streams)
+
+    start = subprocess.Popen
+    monkeypatch.setattr("engine.channels.merge.subprocess.Popen", never_done)
     merger = merger_of(desk, in_background=True)
     for step in range(3):
         live(desk, step)
@@ -317,6 +324,7 @@ def test_a_process_stopped_half_way_leaves_nothing_that_matters(desk, how):
     assert merger.bases == 0
     assert merger._process.returncode == -signal.SIGKILL
     assert not desk.log.whole_wanted
+    (desk.directory / "snap" / f"{snapshots(desk)[-1].name}.tmp").write_bytes(b"half a base")
     before = desk.live_hash()
     desk.restart()
     assert desk.live_hash() == before
