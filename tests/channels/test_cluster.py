@@ -123,7 +123,8 @@ async def a_verifier_is_killed(engine):
     os.kill(before[0], signal.SIGKILL)
     told = [submit(engine, *claims("strict 1", 20, CLAIMS + 1 + n * 20)) for n in range(10)]
     assert {word for one in told for word in await one.words()} == {"accepted"}
-    await until(lambda: len(named("VerifierHost")) == 2 and before[0] not in named("VerifierHost"))
+    await until(lambda: before[0] not in named("VerifierHost"), 60)
+    await until(lambda: engine.pool.statistics().workers_up == 2, 60)  # asked, not only alive
 
 
 async def a_verifier_hangs(engine):
@@ -135,7 +136,8 @@ async def a_verifier_hangs(engine):
         told = [submit(engine, *claims("strict 2", 20, CLAIMS + 1 + n * 20)) for n in range(80)]
         assert {word for one in told for word in await one.words()} == {"accepted"}
         assert engine.pool.statistics().retries["timed_out"] > retries
-        await until(lambda: engine.pool.statistics().workers_up == 2)
+        await until(lambda: engine.pool.statistics().workers_up == 2, 60)
+        assert hung not in named("VerifierHost")
     finally:
         if hung in descendants():
             os.kill(hung, signal.SIGKILL)
