@@ -177,6 +177,7 @@ def test_a_disk_that_is_full_in_spite_of_it_ends_the_process_and_loses_nothing(d
         assert payer.pay()[0] == 200
 
 
+@pytest.mark.slow
 async def test_closes_and_reads_come_through_where_claims_and_openings_do_not(
     tmp_path, monkeypatch
 ):
