@@ -112,7 +112,7 @@ class Play:
         self.history = History(self.world)
         self.faults = Faults(self.world, chance.randint(1, 8))
         self.world.checker, self.world.nemesis = self.history, self.faults
-        self._rounds = chance.randint(3, 16)
+        self._rounds = chance.randint(3, 12)
         self._config = _config(shards, chance)
         numbers = chance.sample(range(CHANNELS), chance.randint(1, 5))
         self._clients = [Client(self.world, self.history, one) for one in numbers]
