@@ -6,6 +6,7 @@ back what was written, and the shard adopts it between two steps. A base is neve
 wrong with one is logged, and the increments do as before.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -186,7 +187,8 @@ def main(arguments: list[str]) -> None:
     os.nice(NICE)
     directory, epoch, parent = arguments
     made = merging_of(Path(directory), int(epoch), parent=int(parent))
-    sys.stdout.buffer.write(msgspec.json.encode(made))
+    with contextlib.suppress(BrokenPipeError):  # nobody is left to adopt it
+        os.write(sys.stdout.fileno(), msgspec.json.encode(made))
 
 
 if __name__ == "__main__":

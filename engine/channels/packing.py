@@ -5,6 +5,7 @@ packed form, reads that back and compares every event. The one rule: it changes 
 relies on; only the shard adopts what it made, between two steps.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -210,7 +211,8 @@ def main(directory: str, name: str) -> None:
             raise SystemExit("nobody is left to adopt it")
 
     packing = packing_of(Path(directory), name, keep_going=keep_going)
-    sys.stdout.buffer.write(msgspec.msgpack.encode(packing))
+    with contextlib.suppress(BrokenPipeError):  # nobody is left to adopt it
+        os.write(sys.stdout.fileno(), msgspec.msgpack.encode(packing))
 
 
 if __name__ == "__main__":
