@@ -285,7 +285,7 @@ class Lane:
             self._drop_oldest_sent()
             self._finish(batch.waiting, [UNAVAILABLE] * len(batch.waiting))
         elif refused is Refused.FOREIGN_VERDICTS:
-            batch.verdicts.cancel()
+            self._pool.disbelieve(batch.verdicts.result())
             sealed = await self._check(batch.blob, len(batch.waiting))
             batch.verdicts = asyncio.ensure_future(_ready(sealed))
             await batch.verdicts

@@ -5,12 +5,12 @@ holds no seal key; whether the seal is true is for the shard to say.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -27,6 +27,9 @@ from engine.verify.seal import SEAL_BYTES
 
 Result = TypeVar("Result")
 
+SEALS_KEPT: Final = 64
+"""Seals of a worker that can still be traced to it; more than it has batches on their way."""
+
 
 class RetryReason(StrEnum):
     """Why a worker's answer was not taken."""
@@ -34,6 +37,8 @@ class RetryReason(StrEnum):
     RAISED = "raised"
     TIMED_OUT = "timed_out"
     NONSENSE = "nonsense"
+    FOREIGN = "foreign"
+    """The shard did not believe the seal: the worker does not hold the key of this engine."""
     MALFORMED = "malformed"
     """The worker could not read the batch. Its builder may be to blame, so it is not restarted."""
 
@@ -66,13 +71,14 @@ class VerifyStatistics(msgspec.Struct, frozen=True):
 
 @dataclass(eq=False, slots=True)
 class _Seat:
-    """A worker's place: how busy it is, and which of its lives it is in."""
+    """A worker's place: how busy it is, which of its lives it is in, and its newest seals."""
 
     worker: VerdictWorker
     outstanding: int = 0
     up: bool = True
     life: int = 0
     failures_in_row: int = 0
+    seals: deque[bytes] = field(default_factory=lambda: deque(maxlen=SEALS_KEPT))
 
 
 @dataclass(slots=True)
@@ -168,6 +174,13 @@ class VerifierPool:
         self._count(sealed, count)
         return sealed
 
+    def disbelieve(self, sealed: bytes) -> None:
+        """Restart the worker that gave `sealed`, which a shard refused as not its engine's."""
+        for seat in self._seats:
+            if sealed[-SEAL_BYTES:] in seat.seals:
+                seat.seals.clear()
+                self._blame(seat, seat.life, _Failure(RetryReason.FOREIGN))
+
     async def _ask_around(self, blob: bytes, count: int) -> bytes:
         tried: set[_Seat] = set()
         failure = _Failure(RetryReason.RAISED)
@@ -215,6 +228,7 @@ class VerifierPool:
             self._wake()
         if isinstance(answer, bytes) and are_plausible(answer[:-SEAL_BYTES], count):
             seat.failures_in_row = 0
+            seat.seals.append(answer[-SEAL_BYTES:])
             return answer
         failure = _Failure(RetryReason.NONSENSE) if isinstance(answer, bytes) else answer
         self._blame(seat, life, failure)
@@ -261,6 +275,7 @@ class VerifierPool:
                 self._counts.last_error = repr(error)
                 continue
             seat.life += 1
+            seat.seals.clear()
             seat.up = True
         self._wake()
 

@@ -180,6 +180,21 @@ async def test_verdicts_under_a_foreign_seal_are_asked_for_again(shard):
         assert shard.desk.shard.verdicts_refused == 1
 
 
+async def test_a_verifier_with_another_key_is_replaced_and_the_claim_is_accepted(shard):
+    office = Office(shard)
+    honest, restart = office.verifier.verify, office.verifier.restart
+
+    async def replaced():
+        await restart()
+        office.verifier.verify = honest
+
+    office.verifier.verify = async_of(VerifierWorker(bytes(32)).verify)
+    office.verifier.restart = replaced
+    async with office.open():
+        assert await office.submit(item("a", 1, 1)).words() == ["accepted"]
+        assert shard.desk.shard.verdicts_refused == 1
+
+
 async def test_verdicts_that_are_never_believed_are_given_up(shard):
     office = Office(shard)
     office.verifier.verify = async_of(VerifierWorker(bytes(32)).verify)

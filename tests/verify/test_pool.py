@@ -277,6 +277,27 @@ async def test_many_batches_lost_with_one_verifier_restart_it_once():
     assert doomed.restarts == 1
 
 
+async def impostor(blob: bytes) -> bytes:
+    """Judges as an honest one does, but holds the key of another engine."""
+    return VerifierWorker(bytes(32)).verify(blob)
+
+
+async def test_a_worker_whose_seal_is_not_believed_is_restarted_and_only_that_one():
+    good, bad = Fake(), Fake(impostor)
+    async with make_pool(bad, good) as pool:
+        foreign = await pool.verify(BLOB, len(CLAIMS))
+        pool.disbelieve(foreign)
+        pool.disbelieve(foreign)  # another batch of the same life
+        await settle()
+        sealed = await pool.verify(BLOB, len(CLAIMS))
+        pool.disbelieve(b"")
+        pool.disbelieve(foreign)  # of a life that is over
+        await settle()
+        assert open_sealed(KEY, BLOB, sealed) == RIGHT
+        assert pool.statistics().retries[RetryReason.FOREIGN] == 1
+    assert (bad.restarts, good.restarts) == (1, 0)
+
+
 async def test_a_failure_from_an_earlier_life_does_not_restart_the_new_worker():
     gate = Gate()
     doomed = Fake()
