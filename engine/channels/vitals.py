@@ -55,7 +55,7 @@ class Vitals:
 
     @property
     def silent_s(self) -> float:
-        """How long the question that is open now has had no answer; 0 when none is."""
+        """How long ago the oldest question without an answer was asked; 0 when there is none."""
         return 0.0 if self._asked_at is None else time.monotonic() - self._asked_at
 
     @property
@@ -81,12 +81,16 @@ class Vitals:
         return ""
 
     async def _ask(self) -> None:
-        self._asked_at = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
         wait_s = self._options.silent_after_ms / 1_000
+        answered = False
         with contextlib.suppress(ShardDown):  # the lane finds that out, and what to do
             self.pulse = decode_pulse(await ask_in_time(self._shard, wait_s, "pulse"))
+            answered = True
         self._judge()
-        self._asked_at = None
+        if answered:
+            self._asked_at = None
 
     async def _watch_silence(self) -> None:
         """Say it while a shard hangs, not only once it answers again."""
