@@ -27,7 +27,7 @@ from engine.verify.seal import load_or_create_seal_key
 from engine.verify.worker import VerifierWorker
 from tests.channels.world import blob_of, channel_id, item, opening
 
-ROUNDS = 40
+ROUNDS = 24
 ROOT = Path(__file__).parents[2]
 NAMES = ["a", "b", "c"]
 CAPACITY = 10**9
