@@ -58,7 +58,7 @@ def markdown(card: Card, part: str = "all") -> str:
     ours = [row for row in card.rows if row.system == OURS and row.name not in elsewhere]
     said = [
         f"{card.date}, commit `{card.commit}`, {card.machine}, {card.cores} cores"
-        f"{'' if card.full else ', a spread of the cases only'}.",
+        f"{'' if card.full else ', of some kinds only a spread of the cases'}.",
         "",
         *table_of((*COLUMNS, "command"), [(*cells(row), f"`{row.command}`") for row in ours]),
     ]

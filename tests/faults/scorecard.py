@@ -199,13 +199,13 @@ def merged(cards: Sequence[Card], fresh: Card) -> Card:
     Raises:
         CannotRun: they are of different commits or machines, so that they are no one card.
     """
-    made = {(card.commit, card.machine, card.full) for card in cards}
-    if fresh.rows:
-        made.add((fresh.commit, fresh.machine, fresh.full))
+    parts = [*cards, fresh] if fresh.rows or not cards else [*cards]
+    made = {(card.commit, card.machine) for card in parts}
     if len(made) > 1:
         raise CannotRun(f"these are not of one making: {sorted(made)}")
-    rows = [row for card in (*cards, fresh) for row in card.rows]
-    return msgspec.structs.replace(cards[0] if cards else fresh, rows=tuple(rows))
+    rows = [row for card in parts for row in card.rows]
+    full = all(card.full for card in parts)
+    return msgspec.structs.replace(parts[0], rows=tuple(rows), full=full)
 
 
 def read(path: Path) -> Card:

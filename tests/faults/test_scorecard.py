@@ -2,6 +2,7 @@
 
 import sys
 
+import msgspec
 import pytest
 
 from tests.faults import __main__ as program
@@ -56,9 +57,17 @@ def test_a_card_is_read_back_and_goes_into_the_place_a_page_has(tmp_path):
 
 def test_cards_of_different_commits_are_not_one():
     card = scorecard.make_card([GOOD], BUDGET, "")
-    other = scorecard.make_card([GOOD], Budget(full=True), "")
+    other = msgspec.structs.replace(card, commit="0123456")
     with pytest.raises(CannotRun):
         scorecard.merged([card, other], card)
+
+
+def test_a_card_is_of_everything_only_if_all_its_parts_are():
+    spread = scorecard.make_card([GOOD], BUDGET, "")
+    whole = scorecard.make_card([RIVAL], Budget(full=True), "")
+    assert scorecard.merged([whole], whole).full
+    both = scorecard.merged([whole, spread], scorecard.make_card([], BUDGET, ""))
+    assert (both.full, both.rows) == (False, (RIVAL, GOOD))
 
 
 @pytest.mark.parametrize(("row", "code"), [(GOOD, 0), (LOST, 1), (None, 2)])
