@@ -32,7 +32,7 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     tick_ms: Positive = 25
-    checkpoint_events: Positive = 10_000
+    checkpoint_events: Positive = 100_000
     increments_max: Annotated[int, Meta(ge=2, le=1_000)] = 64
     log_kept: Literal["all", "checkpointed"] = "all"
     segment_bytes: Annotated[int, Meta(ge=65_536, le=1 << 30)] = 64 << 20
