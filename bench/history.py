@@ -21,9 +21,9 @@ import msgspec
 import structlog
 
 from bench.signing import STEP_DROPS, Payer, make_payer, opening_command
+from engine.channels.background.merge import MergeOptions, Merger
 from engine.channels.host import shard_directory
 from engine.channels.journal import LogOptions, ShardJournal
-from engine.channels.merge import MergeOptions, Merger
 from engine.channels.options import PlacementOptions
 from engine.channels.placement import load_or_create_placement, slot_of
 from engine.channels.recovery import Recovered

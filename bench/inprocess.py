@@ -12,9 +12,9 @@ from bench.load import Job, Tally, Watch, summed_up
 from bench.prechecked import PrecheckedRuntime
 from bench.signing import Payer, opening_command, read_frames
 from engine.app import Engine, running, runtime_of
+from engine.channels.intake.submission import Submission
 from engine.channels.messages import decode_statistics
 from engine.channels.options import PlacementOptions
-from engine.channels.submission import Submission
 from engine.config import Config
 from engine.gateway.answers import STATUS_WORDS
 from engine.gateway.schemas import decode_frame

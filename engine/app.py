@@ -13,16 +13,16 @@ import structlog
 import uvloop
 
 from engine.channels.feed import Feed
-from engine.channels.history import EVENTS_TOLD, NEWEST, ChannelThen, Until, channel_at
 from engine.channels.host import EXIT_STEP_FAILED, ShardSettings, shard_directory
 from engine.channels.inline import InlineRuntime
-from engine.channels.lane import Lane
-from engine.channels.lanes import DedicatedLanes, ShardedLanes
+from engine.channels.intake.lane import Lane
+from engine.channels.intake.lanes import DedicatedLanes, ShardedLanes
+from engine.channels.intake.router import Lanes, Router
+from engine.channels.intake.submission import Waiting
 from engine.channels.messages import Answer
+from engine.channels.offline.history import EVENTS_TOLD, NEWEST, ChannelThen, Until, channel_at
 from engine.channels.placement import PlacementRecord, load_or_create_placement
-from engine.channels.router import Lanes, Router
 from engine.channels.runtime import Runtime
-from engine.channels.submission import Waiting
 from engine.config import Config
 from engine.gateway.server import Gateway, bind, hear_stop, listening
 from engine.gateway.state import GatewayState

@@ -20,7 +20,7 @@ from wal.options import LogOptions
 from wal.reader import LogReader
 from wal.recovery import RecoveryReport
 from wal.statistics import LogStatistics
-from wal.verification import Damage, VerifyReport, verify
+from wal.verifier.verification import Damage, VerifyReport, verify
 
 __all__ = [
     "FIRST",

@@ -14,7 +14,6 @@ from wal.errors import CorruptLogError, WalError
 from wal.files import Files, How, OsFiles, sync_directory, write_all
 from wal.format import ARCHIVE, LOCK_NAME, QUARANTINE, SEGMENTS, SNAPSHOTS
 from wal.frame import BadFrame
-from wal.lineage import whole
 from wal.lock import take_lock
 from wal.manifest import (
     Manifest,
@@ -27,6 +26,7 @@ from wal.manifest import (
 from wal.recovery import prepare_directories
 from wal.replay import is_proven
 from wal.segment import SegmentScan, Source
+from wal.snapshots.lineage import whole
 
 EPOCHS_ASIDE = 1 << 16
 """How far the epoch of a log that was put back lies above that of its copy. The log it was copied

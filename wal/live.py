@@ -14,12 +14,12 @@ from wal.codec import Codec, Measured, Position, R, cut
 from wal.files import Files
 from wal.format import RAW_BYTES_MAX, RECORDS_PER_FRAME_MAX, SEGMENTS, Flag
 from wal.frame import EncodedFrame, genesis
-from wal.lineage import kept
 from wal.manifest import Manifest, SealedSegment, SegmentEntry, SnapshotEntry, write_manifest
 from wal.options import LogOptions
 from wal.pack import Packed, adopt
 from wal.replay import Extent
 from wal.segment import SegmentHeader
+from wal.snapshots.lineage import kept
 from wal.spare import Spare
 from wal.statistics import Counters, LogStatistics
 from wal.writer import SegmentWriter, begin_segment

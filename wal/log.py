@@ -18,7 +18,6 @@ from wal.codec import FIRST, Codec, LengthPrefixed, Position, R
 from wal.errors import LogFailedError, WalError
 from wal.files import Files, OsFiles, failure
 from wal.format import SEGMENTS
-from wal.keeper import SnapshotKeeper
 from wal.live import Live
 from wal.lock import sign_lock, take_lock
 from wal.manifest import SealedSegment, SnapshotEntry
@@ -26,6 +25,7 @@ from wal.options import LogOptions
 from wal.pack import Packed, other_form
 from wal.recovery import RecoveryReport, let_go, prepare_directories, recover
 from wal.replay import Cursor, Extent, Place
+from wal.snapshots.keeper import SnapshotKeeper
 from wal.statistics import LogStatistics
 
 _NS_PER_S = 1e9
@@ -262,7 +262,7 @@ class Log(Generic[R]):
         return self._live.manifest.snapshots
 
     def adopt_base(self, base: SnapshotEntry, older: SnapshotEntry | None) -> int:
-        """Let a base (`wal.base`) count, and cut the log if it may be cut.
+        """Let a base (`wal.snapshots.base`) count, and cut the log if it may be cut.
 
         `base` is on the disk, read back, and has its name. `older` is the base before it, verified
         just now, and the log goes below it; None cuts nothing. Returns how many segments went.

@@ -11,10 +11,10 @@ from typing import Generic
 from wal.codec import FIRST, Codec, LengthPrefixed, Position, R
 from wal.errors import WalError
 from wal.files import Files, OsFiles
-from wal.lineage import newest_lineage
 from wal.manifest import Manifest, SnapshotEntry, read_manifest
 from wal.replay import Cursor, Extent, Place
-from wal.snapshot import read_snapshot, verify_snapshot
+from wal.snapshots.lineage import newest_lineage
+from wal.snapshots.snapshot import read_snapshot, verify_snapshot
 
 _TRIES = 5
 """How often a segment that vanished under the reader is looked up again: each time, a start of the

@@ -21,12 +21,12 @@ from wal.format import (
 )
 from wal.frame import BadFrame
 from wal.judgement import Tail, judge_live, run_to_the_end
-from wal.lineage import Lineage, newest_lineage
 from wal.manifest import Manifest, SealedSegment, SnapshotEntry, read_manifest
 from wal.options import LogOptions
 from wal.pack import other_form
 from wal.segment import SegmentScan, Source, is_blank, parse_segment_header
-from wal.snapshot import verify_snapshot
+from wal.snapshots.lineage import Lineage, newest_lineage
+from wal.snapshots.snapshot import verify_snapshot
 
 _READ_BYTES = 1 << 20
 

@@ -15,9 +15,10 @@ from typing import Final, NoReturn
 import msgspec
 import structlog
 
+from engine.channels.background.merge import MergeOptions, Merger
+from engine.channels.background.packing import Packer
 from engine.channels.journal import LogInUseError, LogOptions, ShardJournal
 from engine.channels.machine import THIS_MACHINE, Machine
-from engine.channels.merge import MergeOptions, Merger
 from engine.channels.messages import (
     Hello,
     Pulse,
@@ -27,7 +28,6 @@ from engine.channels.messages import (
     encode,
 )
 from engine.channels.options import ShardOptions
-from engine.channels.packing import Packer
 from engine.channels.recovery import Recovered, recover
 from engine.channels.shard import Shard
 from engine.channels.space import SpaceWatch

@@ -28,10 +28,10 @@ from wal import (
     first_positions,
     verify,
 )
-from wal.base import accept_base, weight, write_base
 from wal.manifest import SealedSegment
 from wal.manifest import SnapshotEntry as Base
 from wal.pack import Packed, pack
+from wal.snapshots.base import accept_base, weight, write_base
 
 SLOW_US: Final = 20_000
 SLOW_KEPT_S: Final = 5.0

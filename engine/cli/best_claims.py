@@ -14,7 +14,7 @@ from engine.cli.output import Output, json_option, progress
 from engine.cli.wal.shards import judged, number_of, shards_of
 
 if TYPE_CHECKING:
-    from engine.channels.best_claims import Contents, Redeemable
+    from engine.channels.offline.best_claims import Contents, Redeemable
     from engine.client import ChannelInfo, Client
 
 ASKED_AT_ONCE: Final = 64
@@ -40,7 +40,7 @@ def export(directory: Path | None, server: str | None, target: Path, *, as_json:
     Reads DATADIR, also while an engine runs on it, or asks --server. Every signature is checked
     before it is written; the file is replaced in one step. Keep it on another machine.
     """
-    from engine.channels.best_claims import unsigned_of, write_best_claims
+    from engine.channels.offline.best_claims import unsigned_of, write_best_claims
 
     if (directory is None) == (server is None):
         raise click.UsageError("give either DATADIR or --server")
@@ -115,7 +115,7 @@ def _contents(file: Path) -> "Contents":
     Raises:
         Failure: it is not there, or not what it says.
     """
-    from engine.channels.best_claims import BestClaimsBroken, read_best_claims
+    from engine.channels.offline.best_claims import BestClaimsBroken, read_best_claims
 
     try:
         with progress("signatures") as told:
@@ -147,7 +147,7 @@ def _differences(contents: "Contents", directory: Path) -> Iterator[dict[str, An
 
 def _of_directory(directory: Path, positions: dict[str, int]) -> Iterator["Redeemable"]:
     """Yield the best claims of a data directory; note how far each log was read."""
-    from engine.channels.best_claims import redeemable
+    from engine.channels.offline.best_claims import redeemable
     from engine.channels.recovery import recover_committed
     from engine.validation.options import ValidationOptions
 
@@ -163,7 +163,7 @@ def _of_directory(directory: Path, positions: dict[str, int]) -> Iterator["Redee
 
 async def _of_engine(client: "Client", positions: dict[str, int]) -> list["Redeemable"]:
     """Ask an engine for the best claim of every channel, some at once."""
-    from engine.channels.best_claims import Redeemable
+    from engine.channels.offline.best_claims import Redeemable
 
     async def ask(info: "ChannelInfo") -> Redeemable:
         claim = await client.best_claim(info.channel_id)

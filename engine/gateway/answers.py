@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
+from engine.channels.intake.router import ClaimLike
+from engine.channels.intake.views import BalanceSeen
 from engine.channels.messages import Answer, ChannelView, Status
-from engine.channels.router import ClaimLike
-from engine.channels.views import BalanceSeen
 from engine.core.rejections import RETRYABLE, RejectCode, Rejected, message_for
 from engine.gateway.forms import Form
 from engine.gateway.problems import RETRY_AFTER_MS

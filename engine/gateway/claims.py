@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from engine.channels.intake.submission import Submission
 from engine.channels.messages import Answer, Status
-from engine.channels.submission import Submission
 from engine.core.claim import Claim
 from engine.core.rejections import Rejected
 from engine.core.types import CHANNEL_ID_BYTES

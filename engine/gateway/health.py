@@ -16,7 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.process_collector import ProcessCollector
 
 from engine import __version__
-from engine.channels.lane import Lane
+from engine.channels.intake.lane import Lane
 from engine.channels.messages import ShardStatistics, decode_statistics
 from engine.gateway.answers import STATUS_WORDS, position_of
 from engine.gateway.state import GatewayState

@@ -1,7 +1,7 @@
 """Reads of one channel, at the consistency the caller asks for."""
 
+from engine.channels.intake.views import BalanceSeen
 from engine.channels.messages import ChannelView
-from engine.channels.views import BalanceSeen
 from engine.core.rejections import RejectCode, Rejected
 from engine.gateway.forms import Malformed, integer_of
 from engine.gateway.problems import malformed, refused

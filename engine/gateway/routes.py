@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from engine.channels.calls import CallsFull
 from engine.channels.feed import HistoryEntry, ScansFull
+from engine.channels.intake.calls import CallsFull
 from engine.channels.messages import Outcome
 from engine.core.accounts import is_account
 from engine.core.commands import (

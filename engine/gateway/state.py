@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from engine.channels.answers import OVERLOADED
 from engine.channels.feed import Feed
+from engine.channels.intake.router import ClaimLike, Router
+from engine.channels.intake.submission import Submission
 from engine.channels.messages import Answer
-from engine.channels.router import ClaimLike, Router
-from engine.channels.submission import Submission
 from engine.gateway.answers import malformed
 from engine.gateway.forms import Malformed
 from engine.gateway.options import GatewayOptions

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.channels.calls import CallsFull
-from engine.channels.submission import Submission
-from engine.channels.views import BalanceSeen
+from engine.channels.intake.calls import CallsFull
+from engine.channels.intake.submission import Submission
+from engine.channels.intake.views import BalanceSeen
 from engine.core.claim import signing_message
 from engine.core.types import CHANNEL_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES_MAX
 from engine.gateway.answers import balance, binary, channel, result

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from engine.channels.lane import Lane
+from engine.channels.intake.lane import Lane
+from engine.channels.intake.submission import Submission, Waiting
 from engine.channels.messages import Answer, Hello, Pulse, decode_commands, decode_ids, encode
 from engine.channels.options import LaneOptions
-from engine.channels.submission import Submission, Waiting
 from engine.ports import ShardDown
 from engine.verify.batch import Item
 from engine.verify.options import VerifyOptions

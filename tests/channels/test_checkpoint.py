@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from engine.channels.actor import ChannelActor
+from engine.channels.background.merge import MergeOptions, Merger, Merging, merging_of
 from engine.channels.checkpoint import (
     ALL_KEPT,
     CheckpointHead,
@@ -23,7 +24,6 @@ from engine.channels.checkpoint import (
 )
 from engine.channels.codec import EventCodec
 from engine.channels.journal import ShardJournal
-from engine.channels.merge import MergeOptions, Merger, Merging, merging_of
 from engine.channels.recovery import recover, recover_committed, state_hash
 from engine.core import commands
 from engine.core.types import Sequencing
@@ -303,11 +303,11 @@ def test_a_process_makes_the_base_and_is_gone_afterwards(desk):
 @pytest.mark.parametrize("how", ["killed", "closed"])
 def test_a_process_stopped_half_way_leaves_nothing_that_matters(desk, how, monkeypatch):
     def never_done(command, **streams):
-        assert command[1:3] == ["-m", "engine.channels.merge"]
+        assert command[1:3] == ["-m", "engine.channels.background.merge"]
         return start([command[0], "-c", "import threading; threading.Event().wait()"], **streams)
 
     start = subprocess.Popen
-    monkeypatch.setattr("engine.channels.merge.subprocess.Popen", never_done)
+    monkeypatch.setattr("engine.channels.background.merge.subprocess.Popen", never_done)
     merger = merger_of(desk, in_background=True)
     for step in range(3):
         live(desk, step)

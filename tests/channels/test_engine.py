@@ -10,8 +10,8 @@ from engine.channels.placement import PlacementMismatch
 from engine.config import Config
 from engine.core.rejections import RejectCode, Rejected
 from engine.verify.options import VerifyOptions
+from tests.channels.intake.test_router import claims_of
 from tests.channels.mortal import Told
-from tests.channels.test_router import claims_of
 from tests.channels.world import channel_id, item, opening
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from engine.app import running
-from engine.channels import history
-from engine.channels.history import BeforeTheLog, Until, channel_at, position_of, shard_at
 from engine.channels.journal import read_committed, segment_starts
+from engine.channels.offline import history
+from engine.channels.offline.history import BeforeTheLog, Until, channel_at, position_of, shard_at
 from engine.channels.recovery import Recovered, replay_into, state_hash
 from engine.core.types import TimeNs
 from engine.validation.options import ValidationOptions

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from engine.channels.background.packing import AGAIN_AFTER_S, LOOK_EVERY_S, Packer
 from engine.channels.columns import ColumnCodec, Columns
 from engine.channels.host import shard_directory
 from engine.channels.journal import (
@@ -28,7 +29,6 @@ from engine.channels.journal import (
     verify_directory,
 )
 from engine.channels.machine import THIS_MACHINE, Machine
-from engine.channels.packing import AGAIN_AFTER_S, LOOK_EVERY_S, Packer
 from engine.channels.recovery import recover_committed, state_hash
 from engine.core.events import EVENT_TYPES, AnyEvent
 from engine.core.types import Checks, TimeNs

@@ -6,19 +6,19 @@ import msgspec
 import pytest
 import structlog
 
-from engine.channels import vitals
-from engine.channels.batcher import Batcher
-from engine.channels.calls import ask_in_time
+from engine.channels.intake import vitals
+from engine.channels.intake.batcher import Batcher
+from engine.channels.intake.calls import ask_in_time
+from engine.channels.intake.router import Router
+from engine.channels.intake.vitals import Vitals
 from engine.channels.journal import SLOW_US, SyncTimes
 from engine.channels.messages import Pulse, encode
 from engine.channels.options import LaneOptions
-from engine.channels.router import Router
-from engine.channels.vitals import Vitals
 from engine.core.commands import RequestClose
 from engine.core.rejections import RejectCode
 from engine.ports import ShardDown
+from tests.channels.intake.test_lane import numbered, taken
 from tests.channels.mortal import QUICK, MortalShard, Office
-from tests.channels.test_lane import numbered, taken
 from tests.channels.world import channel_id, item
 
 SOON = msgspec.structs.replace(QUICK, silent_after_ms=200)
@@ -132,7 +132,7 @@ async def test_a_claim_whose_turn_does_not_come_in_time_is_overload(shard):
 
 async def test_only_those_are_shed_that_have_waited_too_long(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("engine.channels.batcher.time.monotonic", lambda: now)
+    monkeypatch.setattr("engine.channels.intake.batcher.time.monotonic", lambda: now)
     batcher = Batcher(LaneOptions(queue_wait_max_ms=5_000, batch_claims_max=2))
     batcher.put([1, 2, 3])
     now += 4

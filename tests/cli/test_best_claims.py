@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.channels.best_claims import read_best_claims, write_best_claims
+from engine.channels.offline.best_claims import read_best_claims, write_best_claims
 from engine.core.claim import signing_message
 from engine.verify.schemes import verify
 from tests.channels.world import Desk, channel_id, item

@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 from msgspec.structs import replace
 
-from engine.channels import export
 from engine.channels.journal import ShardJournal
+from engine.channels.offline import export
 from engine.core.commands import RequestClose
 from engine.core.events import ChannelOpened, ClaimReceived, FundingConfirmed
 from tests.builders import NOON, make_event

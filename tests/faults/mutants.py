@@ -66,7 +66,7 @@ MUTANTS: Final = (
         "        write_all(files, handle, data, 0)\n", (ORDER,),
     ),
     Mutant(
-        "the sync of a checkpoint", "wal/snapshot.py",
+        "the sync of a checkpoint", "wal/snapshots/snapshot.py",
         "        files.sync(handle)\n", "", (ORDER,),
     ),
     Mutant(
@@ -195,12 +195,12 @@ MUTANTS: Final = (
         "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", (LOG,),
     ),
     Mutant(
-        "a checkpoint is read back before it is named", "wal/snapshot.py",
+        "a checkpoint is read back before it is named", "wal/snapshots/snapshot.py",
         "    if _digest(files, temporary) != (entry.size, entry.sha256):", "    if False:",
         (SNAPSHOTS,),
     ),
     Mutant(
-        "a checkpoint is verified before it serves", "wal/snapshot.py",
+        "a checkpoint is verified before it serves", "wal/snapshots/snapshot.py",
         'return "" if found == (entry.size, entry.sha256) else "length or hash"', 'return ""',
         (BYTES, SNAPSHOTS),
     ),
@@ -216,7 +216,7 @@ MUTANTS: Final = (
         "for one in manifest.sealed[:-1] if False)", (INCREMENTS, CHECKPOINTS),
     ),
     Mutant(
-        "the base before is read back before the log is cut below it", "wal/base.py",
+        "the base before is read back before the log is cut below it", "wal/snapshots/base.py",
         "    if not older or verify_snapshot(files, directory, older[-1]):", "    if not older:",
         (INCREMENTS, CHECKPOINTS),
     ),
@@ -244,7 +244,7 @@ MUTANTS: Final = (
         (STATE,),
     ),
     Mutant(
-        "a repair puts the MANIFEST aside before it writes another", "wal/repair.py",
+        "a repair puts the MANIFEST aside before it writes another", "wal/repairs/repair.py",
         "        self.quarantine.keep_manifest()\n", "", ("tests/wal/test_repair.py",),
     ),
     Mutant(
@@ -259,22 +259,22 @@ MUTANTS: Final = (
     ),
     # What the verifier sees alone
     Mutant(
-        "the chain, in the verifier", "wal/verify_segment.py",
+        "the chain, in the verifier", "wal/verifier/segment.py",
         "        if sha256(self.chain + head + payload).digest() != chain:", "        if False:",
         (BYTES,),
     ),
     Mutant(
-        "the seal of a segment, in the verifier", "wal/verify_segment.py",
+        "the seal of a segment, in the verifier", "wal/verifier/segment.py",
         '        if (seal["frames"], seal["records"], seal["chain"]) !=',
         '        if False and (seal["frames"], seal["records"], seal["chain"]) !=', (BYTES,),
     ),
     Mutant(
-        "the hash of a sealed segment, in the verifier", "wal/verification.py",
+        "the hash of a sealed segment, in the verifier", "wal/verifier/verification.py",
         '        if fetch.digest(entry["size"]) != entry["sha256"]:', "        if False:",
         (BYTES, VERIFY),
     ),
     Mutant(
-        "files that the MANIFEST should name, in the verifier", "wal/verification.py",
+        "files that the MANIFEST should name, in the verifier", "wal/verifier/verification.py",
         "for path in strays if sound and ", "for path in strays if False and ", (BYTES,),
     ),
     # What ends a process

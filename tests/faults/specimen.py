@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.channels.background.merge import merging_of
 from engine.channels.journal import (
     EventCodec,
     LogOptions,
@@ -18,7 +19,6 @@ from engine.channels.journal import (
     accept_base,
     pack_segment,
 )
-from engine.channels.merge import merging_of
 from engine.channels.recovery import Recovered, recover, state_hash
 from engine.channels.shard import Shard
 from engine.core import commands

@@ -9,7 +9,7 @@ from tests.faults.scorecard import Budget
 from tests.faults.specimen import ROOT, judged, specimen, started
 from wal.format import SEGMENT_HEADER_BYTES, Flag
 from wal.manifest import Manifest
-from wal.verify_manifest import MANIFEST_FIELDS
+from wal.verifier.manifest import MANIFEST_FIELDS
 
 BUDGET = Budget()
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from engine.app import Engine
-from engine.channels.calls import CallsFull
+from engine.channels.intake.calls import CallsFull
+from engine.channels.intake.submission import Submission
 from engine.channels.messages import Answer, Status
-from engine.channels.submission import Submission
 from engine.core import commands
 from engine.core.claim import Claim
 from engine.core.rejections import RejectCode

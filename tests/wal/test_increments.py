@@ -10,12 +10,12 @@ import pytest
 
 from tests.wal.disk import NEVER, QUICK, BreakingFiles, Killed, QuickFiles, fill, flip, record
 from wal import CorruptLogError, CutLogError, Log, LogFailedError, LogOptions, LogReader, verify
-from wal.base import accept_base, weight, write_base
 from wal.errors import WalError
 from wal.files import Files, How
 from wal.format import SnapshotKind
-from wal.lineage import kept, newest_lineage, whole
 from wal.manifest import SnapshotEntry, read_manifest
+from wal.snapshots.base import accept_base, weight, write_base
+from wal.snapshots.lineage import kept, newest_lineage, whole
 
 TINY = LogOptions(segment_bytes=8192, spare_in_background=False, snapshots_kept=2)
 

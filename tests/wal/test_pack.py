@@ -32,7 +32,7 @@ from wal.frame import BadFrame, FrameEncoder, genesis
 from wal.manifest import Manifest, SegmentEntry, decode_manifest, encode_manifest
 from wal.pack import Packed, PackingError, pack, packed_name
 from wal.segment import Link, SegmentHeader, SegmentScan, Source, encode_segment_header
-from wal.verify_segment import Broken, Expected, SegmentJudge
+from wal.verifier.segment import Broken, Expected, SegmentJudge
 
 RECORDS = 600
 

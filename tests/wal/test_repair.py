@@ -24,7 +24,7 @@ from wal import CorruptLogError, LengthPrefixed, Log, LogInUseError, Position, v
 from wal.backup import LogCopy
 from wal.format import MANIFEST_NAME, QUARANTINE
 from wal.manifest import decode_manifest
-from wal.repair import Repair
+from wal.repairs.repair import Repair
 
 CHANGING = ("write", "sync", "resize", "rename", "unlink", "make_directory")
 

@@ -16,8 +16,8 @@ from engine.cli.wal.shards import directory_argument, judged, number_of, shards_
 from engine.cli.wal.until import PLACE
 
 if TYPE_CHECKING:
-    from engine.channels.export import Sink
-    from engine.channels.history import Until
+    from engine.channels.offline.export import Sink
+    from engine.channels.offline.history import Until
 
 PARQUET: Final = "parquet"
 INSTALL: Final = 'pip install "paychan[parquet]"'
@@ -72,8 +72,8 @@ def export(
 
 def _export(shard: Path, wanted: Wanted, sink: "Sink") -> int:
     """Write one shard; return how many events it had in the span."""
-    from engine.channels.export import Span, events_in, write_all
-    from engine.channels.history import NEWEST, BeforeTheLog, Until, position_of
+    from engine.channels.offline.export import Span, events_in, write_all
+    from engine.channels.offline.history import NEWEST, BeforeTheLog, Until, position_of
     from wal import inspect as inspect_log
 
     with judged(shard), progress(shard.name) as told:
@@ -95,7 +95,7 @@ def _export(shard: Path, wanted: Wanted, sink: "Sink") -> int:
 
 
 def _sink(form: str, file: IO[bytes]) -> "Sink":
-    from engine.channels.export import JsonLines, Parquet, PyarrowMissing
+    from engine.channels.offline.export import JsonLines, Parquet, PyarrowMissing
 
     if form != PARQUET:
         return JsonLines(file)

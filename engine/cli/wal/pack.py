@@ -21,7 +21,7 @@ def pack(directory: Path, *, as_json: bool) -> None:
     An engine does this by itself (`shard.pack_after_s`); here it has to be stopped. Every packed
     segment is read back and compared, event for event, before the original goes.
     """
-    from engine.channels.packing import pack_directory
+    from engine.channels.background.packing import pack_directory
 
     rows: list[dict[str, Any]] = []
     for shard in shards_of(directory):

@@ -12,9 +12,9 @@ from engine.cli.output import Output, json_option, progress
 from engine.cli.wal.shards import directory_argument, judged, number_of
 
 if TYPE_CHECKING:
-    from engine.channels.losses import Losses
+    from engine.channels.offline.losses import Losses
     from engine.channels.recovery import Recovered
-    from wal.repair import Repair, RepairPlan
+    from wal.repairs.repair import Repair, RepairPlan
 
 LOSS_COLUMNS: Final = ("channel_id", "drops", "kept_amount", "lost_amount", "claims")
 SALVAGE: Final = "salvaged-claims"
@@ -95,7 +95,7 @@ def _one(shard: Path, wish: Wish, output: Output) -> bool:
     """Look at one shard, and repair it if that is wished; say whether it needed it."""
     from engine.channels.journal import EventCodec
     from wal import CorruptLogError
-    from wal.repair import Repair
+    from wal.repairs.repair import Repair
 
     with judged(shard), Repair(shard, EventCodec, wish.copies, rebuild=wish.rebuild) as work:
         finished = work.quarantine.complete() if wish.apply else ()
@@ -138,7 +138,7 @@ def _losses(
     shard: Path, work: "Repair", plan: "RepairPlan", kept: "Recovered"
 ) -> "tuple[Losses, int]":
     """Return what is lost with the frames beyond the end, and how many frames those are."""
-    from engine.channels.losses import weigh
+    from engine.channels.offline.losses import weigh
 
     newest = max(plan.was_lsn, plan.choice.end_lsn)
     with progress("what is lost") as told:
@@ -165,7 +165,7 @@ def _known_lost(plan: "RepairPlan") -> int:
 
 def _save(work: "Repair", plan: "RepairPlan", losses: "Losses") -> str:
     """Keep the best claims that the log will not have; return where."""
-    from engine.channels.best_claims import best_claims_lines
+    from engine.channels.offline.best_claims import best_claims_lines
 
     if not losses.redeemable:
         return ""

@@ -15,7 +15,7 @@ from engine.cli.wal.until import PLACE
 
 if TYPE_CHECKING:
     from engine.channels.actor import ChannelActor
-    from engine.channels.history import Until
+    from engine.channels.offline.history import Until
     from engine.channels.recovery import Recovered
     from engine.validation.options import RetryLimits
 
@@ -112,7 +112,7 @@ def _fold(shard: Path, question: Question, limits: "RetryLimits") -> "Recovered"
     Raises:
         Failure: the checkpoints lead somewhere else than the log from its first event.
     """
-    from engine.channels.history import NEWEST, Until, position_of, shard_at
+    from engine.channels.offline.history import NEWEST, Until, position_of, shard_at
     from engine.channels.recovery import state_hash
     from wal import inspect as inspect_log
 
@@ -134,7 +134,7 @@ def _fold(shard: Path, question: Question, limits: "RetryLimits") -> "Recovered"
 
 def _compare(shard: Path, recovered: "Recovered", told_hash: str, limits: "RetryLimits") -> None:
     """Fold the log from its first event and hold the state against the one from a checkpoint."""
-    from engine.channels.history import Until, shard_at
+    from engine.channels.offline.history import Until, shard_at
     from engine.channels.recovery import state_hash
 
     last = recovered.position
@@ -155,8 +155,8 @@ def _compare(shard: Path, recovered: "Recovered", told_hash: str, limits: "Retry
 
 
 def _events(shard: Path, actor: "ChannelActor", events_max: int) -> list[dict[str, Any]]:
-    from engine.channels.event_fields import event_row
-    from engine.channels.history import events_before
+    from engine.channels.offline.event_fields import event_row
+    from engine.channels.offline.history import events_before
 
     with judged(shard):
         found = events_before(shard, actor, events_max)

@@ -41,7 +41,7 @@ def number_of(shard: Path) -> int:
 @contextlib.contextmanager
 def judged(shard: Path) -> Iterator[None]:
     """Turn what is wrong with a log into how the command ends."""
-    from engine.channels.history import BeforeTheLog
+    from engine.channels.offline.history import BeforeTheLog
     from engine.channels.recovery import RecoveryBroken
     from wal import CorruptLogError, LogFailedError, LogInUseError, WalError
 

@@ -8,7 +8,7 @@ import click
 from engine.cli.arguments import MOMENT
 
 if TYPE_CHECKING:
-    from engine.channels.history import Until
+    from engine.channels.offline.history import Until
 
 NS_DIGITS: Final = 9
 POSITION: Final = re.compile(r"(?:[0-9]{1,4}-)?([0-9]{1,18})")
@@ -24,7 +24,7 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> "Until":
         """Return the place."""
-        from engine.channels.history import Until
+        from engine.channels.offline.history import Until
 
         if not isinstance(value, str):
             return value  # type: ignore[no-any-return]  # converted before

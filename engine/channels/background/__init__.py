@@ -1,0 +1,1 @@
+"""Work beside a shard, in processes of low priority that a shard starts and ends."""

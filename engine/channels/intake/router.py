@@ -1,0 +1,287 @@
+"""The engine as a gateway sees it: submit claims, send commands, read balances.
+
+A claim's channel says which lane it takes. A channel the gateway has not seen is asked for first;
+claims that come for it meanwhile wait in order. Only refusals that stay true for ever are made
+here; everything else is the shard's to decide.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from engine.channels.answers import OVERLOADED, UNAVAILABLE, UNKNOWN_CHANNEL, refused_unseen
+from engine.channels.intake.calls import CallsFull, ask_in_time
+from engine.channels.intake.lane import Lane
+from engine.channels.intake.submission import Submission, Waiting
+from engine.channels.intake.views import BalanceSeen, Known, Views
+from engine.channels.messages import Answer, ChannelView, Outcome, Status, decode_views
+from engine.channels.options import LaneOptions
+from engine.core.commands import AnyCommand, OpenChannel
+from engine.core.rejections import RejectCode, Rejected
+from engine.ports import ShardDown
+from engine.validation.rules import refuse_for_ever
+from engine.verify.batch import Item
+
+PAGES_WAITING_MAX = 64
+LOOKUPS_MAX = 32_768
+"""Claims that may wait for a look at their channel."""
+
+
+class ClaimLike(Protocol):
+    """A claim with its syntax checked, however it came."""
+
+    @property
+    def channel_id(self) -> bytes: ...  # noqa: D102  (see `core.claim.Claim`)
+    @property
+    def amount(self) -> int: ...  # noqa: D102
+    @property
+    def signature(self) -> bytes: ...  # noqa: D102
+    @property
+    def sequence(self) -> int | None: ...  # noqa: D102
+    @property
+    def previous(self) -> bytes | int | None: ...  # noqa: D102
+    @property
+    def sent_at(self) -> int | None: ...  # noqa: D102
+
+
+class Lanes(Protocol):
+    """Which lane serves a channel; one kind per placement (`cluster`)."""
+
+    def all(self) -> Sequence[Lane]:
+        """Return every lane there is."""
+
+    def find(self, channel_id: bytes) -> Lane | None:
+        """Return the lane that serves, or would serve, a channel."""
+
+    async def for_opening(self, channel_id: bytes) -> Lane:
+        """Return the lane a new channel belongs to, making one where each has its own.
+
+        Raises:
+            CallsFull: no more channels can have a shard of their own.
+        """
+
+
+class Router:
+    """Routes claims, commands and reads to lanes, and keeps what it learns in `views`."""
+
+    def __init__(self, lanes: Lanes, options: LaneOptions, channels_max: int) -> None:
+        self.views = Views(channels_max)
+        self.answered: Counter[tuple[Status, RejectCode | None]] = Counter()
+        self._lanes = lanes
+        self._options = options
+        self._lookups: dict[bytes, list[tuple[ClaimLike, Submission, int]]] = {}
+        self._lookups_waiting = 0
+        self._pages = asyncio.Lock()
+        self._pages_waiting = 0
+        self._looking: set[asyncio.Task[None]] = set()
+        self._tasks: asyncio.TaskGroup
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Own the router's tasks while the engine runs."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:  # whom they wait for may be gone already
+                for task in self._looking:
+                    task.cancel()
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Every lane there is."""
+        return self._lanes.all()
+
+    # Claims -------------------------------------------------------------------------------------
+
+    def submit(self, claims: Sequence[ClaimLike], submission: Submission) -> None:
+        """Send claims on their way; `submission` gets an answer for each, in any order."""
+        by_lane: dict[Lane, list[Waiting]] = {}
+        known_of, lookups = self.views.get, self._lookups
+        for index, claim in enumerate(claims):
+            known = known_of(claim.channel_id)
+            # Known or not: where claims wait for a look already, this one goes behind them.
+            if known is None or claim.channel_id in lookups:
+                self._look_up(claim, submission, index)
+                continue
+            refusal = refuse_for_ever(known.state)
+            if refusal is not None:
+                self._answer(submission, index, refused_unseen(refusal))
+                continue
+            waiting = by_lane.get(known.lane)
+            if waiting is None:
+                waiting = by_lane[known.lane] = []
+            waiting.append(_waiting(claim, known, submission, index))
+        for lane, waiting in by_lane.items():
+            lane.put(waiting)
+
+    def watch(self, waiting: Sequence[Waiting], answers: Sequence[Answer]) -> None:
+        """Learn from what a lane was answered, and count it."""
+        self.views.take_answers(waiting, answers)
+        self.answered.update([(answer.status, answer.code) for answer in answers])
+
+    def count(self, answer: Answer) -> None:
+        """Count an answer that was given before any lane was reached."""
+        self.answered[answer.status, answer.code] += 1
+
+    def _answer(self, submission: Submission, index: int, answer: Answer) -> None:
+        self.count(answer)
+        submission.answer(index, answer)
+
+    def _look_up(self, claim: ClaimLike, submission: Submission, index: int) -> None:
+        """Let a claim wait until its channel has been asked for."""
+        if self._lookups_waiting >= LOOKUPS_MAX:
+            self._answer(submission, index, OVERLOADED)
+            return
+        self._lookups_waiting += 1
+        waiting = self._lookups.get(claim.channel_id)
+        if waiting is not None:
+            waiting.append((claim, submission, index))
+            return
+        self._lookups[claim.channel_id] = [(claim, submission, index)]
+        task = self._tasks.create_task(self._finish_look_up(claim.channel_id))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+
+    async def _finish_look_up(self, channel_id: bytes) -> None:
+        known, answer = None, UNAVAILABLE
+        try:
+            known = await self._known(channel_id)
+            answer = UNKNOWN_CHANNEL
+        except (ShardDown, CallsFull):
+            pass
+        finally:
+            self._end_look_up(channel_id, known, answer)
+
+    def _end_look_up(self, channel_id: bytes, known: Known | None, answer: Answer) -> None:
+        """Send on the claims that waited for a channel; give them `answer` where there is none."""
+        claims = self._lookups.pop(channel_id)
+        self._lookups_waiting -= len(claims)
+        if known is None:
+            for _, submission, index in claims:
+                self._answer(submission, index, answer)
+            return
+        known.lane.put([_waiting(claim, known, whose, index) for claim, whose, index in claims])
+
+    async def _known(self, channel_id: bytes) -> Known | None:
+        lane = self._lanes.find(channel_id)
+        view = None if lane is None else await self._read(lane, channel_id)
+        return None if view is None or lane is None else self.views.put(lane, view)
+
+    # Commands -----------------------------------------------------------------------------------
+
+    async def execute(self, command: AnyCommand) -> Outcome:
+        """Have a command done; `unavailable` where the outcome is unknown."""
+        try:
+            lane = await self._lane_for(command)
+            if lane is None:
+                return Outcome(rejected=Rejected(RejectCode.UNKNOWN_CHANNEL))
+            if lane.is_given_up:
+                raise ShardDown("it has not answered for long")
+            outcome = await lane.commands.call(command)
+        except CallsFull:
+            return Outcome(rejected=Rejected(RejectCode.OVERLOADED))
+        except ShardDown:
+            return Outcome(rejected=Rejected(RejectCode.UNAVAILABLE))
+        # A channel nobody uses yet costs a gateway nothing; the first claim or read makes it known.
+        if outcome.view is not None and self.views.is_wanted(command.channel_id):
+            self.views.put(lane, outcome.view)
+        return outcome
+
+    def shard_of(self, channel_id: bytes) -> int:
+        """Return the shard that serves a channel that is open."""
+        lane = self._lanes.find(channel_id)
+        if lane is None:
+            raise LookupError(channel_id.hex())
+        return lane.shard.number
+
+    async def _lane_for(self, command: AnyCommand) -> Lane | None:
+        if isinstance(command, OpenChannel):
+            return await self._lanes.for_opening(command.channel_id)
+        return self._lanes.find(command.channel_id)
+
+    # Reads --------------------------------------------------------------------------------------
+
+    async def read(self, channel_id: bytes) -> tuple[int, ChannelView] | None:
+        """Return (shard, channel) as its shard has it on disk; None when there is none.
+
+        Raises:
+            ShardDown: the shard does not come back in time.
+            CallsFull: too many reads wait already.
+        """
+        lane = self._lanes.find(channel_id)
+        view = None if lane is None else await self._read(lane, channel_id)
+        if view is None or lane is None:
+            return None
+        self.views.put(lane, view)
+        return lane.shard.number, view
+
+    async def balance(self, channel_id: bytes, *, at_least: int | None) -> BalanceSeen | None:
+        """Return a balance from what is known here, if it is at or after a position.
+
+        Args:
+            channel_id: Which channel.
+            at_least: Position the caller has seen; None for whatever is known.
+        """
+        known = self.views.get(channel_id)
+        if known is None or (at_least is not None and known.position < at_least):
+            known = await self._known(channel_id)
+        return None if known is None else known.balance(channel_id)
+
+    async def page(self, after: bytes, limit: int, state: str) -> list[tuple[int, ChannelView]]:
+        """Return up to `limit` (shard, channel) with ids above `after`, in order of id.
+
+        Raises:
+            ShardDown: a shard does not answer.
+            CallsFull: too many pages are waited for already.
+        """
+        if self._pages_waiting >= PAGES_WAITING_MAX:
+            raise CallsFull
+        self._pages_waiting += 1
+        try:
+            async with self._pages:  # one at a time: a page is work for every shard
+                found = [
+                    pair
+                    for lane in self.lanes
+                    for pair in await self._page(lane, after, limit, state)
+                ]
+        finally:
+            self._pages_waiting -= 1
+        found.sort(key=lambda pair: pair[1].channel.terms.channel_id)
+        return found[:limit]
+
+    async def _page(
+        self, lane: Lane, after: bytes, limit: int, state: str
+    ) -> list[tuple[int, ChannelView]]:
+        wait_s = self._options.silent_after_ms / 1_000
+        views = decode_views(await ask_in_time(lane.shard, wait_s, "page", after, limit, state))
+        return [(lane.shard.number, view) for view in views if view is not None]
+
+    async def _read(self, lane: Lane, channel_id: bytes) -> ChannelView | None:
+        """Read from the shard, again where it ended meanwhile: a read changes nothing."""
+        give_up_at = asyncio.get_running_loop().time() + self._options.unavailable_after_ms / 1_000
+        while True:
+            try:
+                if lane.is_given_up:
+                    raise ShardDown("it has not answered for long")
+                return await lane.reads.call(channel_id)
+            except ShardDown:
+                if lane.is_given_up or asyncio.get_running_loop().time() >= give_up_at:
+                    raise
+                await asyncio.sleep(self._options.overloaded_retry_ms / 1_000)
+
+
+def _waiting(claim: ClaimLike, known: Known, submission: Submission, index: int) -> Waiting:
+    submission.shards[index] = known.lane.shard.number
+    item = Item(
+        claim.channel_id,
+        known.public_key,
+        claim.amount,
+        claim.signature,
+        claim.sequence,
+        claim.previous,
+        claim.sent_at,
+    )
+    return Waiting(item, submission, index)

@@ -1,0 +1,1 @@
+"""Snapshots: written beside the log, chosen by a start, merged into bases."""
