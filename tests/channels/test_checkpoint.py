@@ -5,12 +5,14 @@ import random
 import shutil
 import signal
 import subprocess
+from functools import partial
 
 import msgspec
 import pytest
 
 from engine.channels.actor import ChannelActor
 from engine.channels.background.merge import MergeOptions, Merger, Merging, merging_of
+from engine.channels.background.process import keep_going_for
 from engine.channels.checkpoint import (
     ALL_KEPT,
     CheckpointHead,
@@ -273,8 +275,8 @@ def test_a_base_for_another_epoch_or_another_parent_is_not_made(desk):
     for step in range(3):
         live(desk, step)
         desk.shard.checkpoint()
-    for epoch, parent in ((7, 0), (1, os.getpid())):
-        made = merging_of(desk.directory, epoch, parent=parent)
+    for epoch, parent in ((7, os.getppid()), (1, os.getpid())):
+        made = merging_of(desk.directory, epoch, keep_going=partial(keep_going_for, parent))
         assert (made.base, made.damaged) == (None, False)
         assert made.error
     assert not list((desk.directory / "snap").glob("*.tmp"))
@@ -289,7 +291,7 @@ def test_a_process_makes_the_base_and_is_gone_afterwards(desk):
     merger.look()
     merger._thread.join(60)
     process = merger._process
-    assert process.returncode == 0
+    assert process.code == 0
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
     merger.look()
@@ -307,7 +309,7 @@ def test_a_process_stopped_half_way_leaves_nothing_that_matters(desk, how, monke
         return start([command[0], "-c", "import threading; threading.Event().wait()"], **streams)
 
     start = subprocess.Popen
-    monkeypatch.setattr("engine.channels.background.merge.subprocess.Popen", never_done)
+    monkeypatch.setattr("engine.channels.background.process.subprocess.Popen", never_done)
     merger = merger_of(desk, in_background=True)
     for step in range(3):
         live(desk, step)
@@ -322,7 +324,7 @@ def test_a_process_stopped_half_way_leaves_nothing_that_matters(desk, how, monke
     else:
         merger.close()
     assert merger.bases == 0
-    assert merger._process.returncode == -signal.SIGKILL
+    assert merger._process.code == -signal.SIGKILL
     assert not desk.log.whole_wanted
     (desk.directory / "snap" / f"{snapshots(desk)[-1].name}.tmp").write_bytes(b"half a base")
     before = desk.live_hash()
@@ -337,7 +339,7 @@ def test_how_it_went_comes_back_from_the_process_as_it_was(desk):
         desk.shard.checkpoint()
     made = merging_of(desk.directory, 1)
     assert made.base is not None
-    assert msgspec.json.decode(msgspec.json.encode(made), type=Merging) == made
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=Merging) == made
 
 
 # Any history --------------------------------------------------------------------------------------

@@ -272,7 +272,7 @@ def test_bases_are_made_beside_the_host_and_the_log_is_cut_if_that_is_wanted(tmp
         checkpointed(harness, number)
     harness.host._tick()
     harness.host.close()  # while a process may be at work
-    assert harness.host._merger._process.returncode is not None
+    assert harness.host._merger._process.code is not None
     harness.start()
     assert harness.hello.recovered_events == 0
     assert harness.submit(item("a", number + 1, number + 1)) == ["accepted"]

@@ -348,7 +348,7 @@ def test_a_process_that_ends_before_its_work_changes_nothing(
                 until(packer, lambda: bool(lines))
             assert "ended with -9" in lines[0]["error"]
         packer.close()
-        assert process.returncode == -signal.SIGKILL
+        assert process.code == -signal.SIGKILL
         assert packer.packed == 0
     ShardJournal(tmp_path, LOG, QUICK).close()
     assert not left.exists()

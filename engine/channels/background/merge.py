@@ -1,24 +1,21 @@
 """Make bases of increments beside the work of a shard, in a process of low priority.
 
-The process (`python -m engine.channels.background.merge DIRECTORY EPOCH PARENT`)
-reads files, writes one and
-tells what it wrote. The one rule: it changes nothing the log relies on. A thread of the shard reads
-back what was written, and the shard adopts it between two steps. A base is never needed: what goes
-wrong with one is logged, and the increments do as before.
+The process (`python -m engine.channels.background.merge PARENT DIRECTORY EPOCH`) reads files,
+writes one and tells what it wrote. The one rule: it changes nothing the log relies on. A thread of
+the shard reads back what was written, and the shard adopts it between two steps. A base is never
+needed: what goes wrong with one is logged, and the increments do as before.
 """
 
-import contextlib
-import os
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import structlog
 
+from engine.channels.background.process import Aside, begin, tell
 from engine.channels.checkpoint import RecoveryBroken, UnorderedCheckpointError, merged
 from engine.channels.journal import (
     OS_FILES,
@@ -30,10 +27,8 @@ from engine.channels.journal import (
     write_base,
 )
 
-NICE: Final = 19
 LIGHT: Final = 16
 """Increments that are left alone, however much they weigh: a small base is quickly outweighed."""
-ORPHANED: Final = "the shard is gone"
 
 log = structlog.get_logger()
 
@@ -54,20 +49,24 @@ class Merging(msgspec.Struct, frozen=True, kw_only=True):
     damaged: bool = False
 
 
-def merging_of(directory: Path, epoch: int, files: Files = OS_FILES, parent: int = 0) -> Merging:
+def merging_of(
+    directory: Path,
+    epoch: int,
+    files: Files = OS_FILES,
+    keep_going: Callable[[], None] = lambda: None,
+) -> Merging:
     """Write a base under a temporary name; whatever goes wrong is told.
 
     Args:
         directory: The log.
         epoch: The incarnation of the shard this is for.
         files: The disk.
-        parent: The process without which this is of no use; 0 for none.
+        keep_going: Called now and then; what it raises ends the work.
     """
 
     def chunks(line: list[tuple[int, Iterator[bytes]]]) -> Iterator[bytes]:
         for chunk in merged(line):
-            if parent and os.getppid() != parent:
-                raise InterruptedError(ORPHANED)
+            keep_going()
             yield chunk
 
     try:
@@ -100,7 +99,7 @@ class Merger:
         self._files = files
         self._in_background = in_background
         self._thread: threading.Thread | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Aside[Merging] | None = None
         self._stopped = threading.Event()
         self._made: Merging | None = None
         self._not_before = 0
@@ -151,17 +150,11 @@ class Merger:
             self._made = Merging(error=repr(error))
 
     def _ask_process(self) -> Merging:
-        command = [sys.executable, "-m", __name__, str(self._directory)]
-        command += [str(self._journal.epoch), str(os.getpid())]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, close_fds=True
-        )
+        arguments = (str(self._directory), str(self._journal.epoch))
+        self._process = Aside(__name__, *arguments, told=Merging)
         if self._stopped.is_set():
             self._process.kill()
-        told, _ = self._process.communicate()
-        if self._process.returncode:
-            return Merging(error=f"the process ended with {self._process.returncode}")
-        return msgspec.json.decode(told, type=Merging)
+        return self._process.result()
 
     def _accepted(self, made: Merging) -> Merging:
         if made.base is None or self._stopped.is_set():
@@ -183,14 +176,11 @@ class Merger:
         log.info("base_adopted", position=made.base.position, bytes=made.base.size, cut=cut)
 
 
-def main(arguments: list[str]) -> None:
-    """Do it in this process, and say how it went on standard output."""
-    os.nice(NICE)
-    directory, epoch, parent = arguments
-    made = merging_of(Path(directory), int(epoch), parent=int(parent))
-    with contextlib.suppress(BrokenPipeError):  # nobody is left to adopt it
-        os.write(sys.stdout.fileno(), msgspec.json.encode(made))
+def main(parent: str, directory: str, epoch: str) -> None:
+    """Make a base for the process `parent`, and tell it how that went."""
+    keep_going = begin(int(parent))
+    tell(merging_of(Path(directory), int(epoch), keep_going=keep_going))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

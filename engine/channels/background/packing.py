@@ -1,14 +1,10 @@
 """Pack the sealed segments of a shard beside its work, one at a time, in a process of low priority.
 
-The process (`python -m engine.channels.background.packing DIRECTORY SEGMENT`)
-reads the segment, writes the
-packed form, reads that back and compares every event. The one rule: it changes nothing that the log
-relies on; only the shard adopts what it made, between two steps.
+The process (`python -m engine.channels.background.packing PARENT DIRECTORY SEGMENT`) reads the
+segment, writes the packed form, reads that back and compares every event. The one rule: it changes
+nothing that the log relies on; only the shard adopts what it made, between two steps.
 """
 
-import contextlib
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -18,6 +14,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from engine.channels.background.process import Aside, NothingToldError, begin, tell
 from engine.channels.journal import (
     OS_FILES,
     Files,
@@ -29,7 +26,6 @@ from engine.channels.journal import (
 from engine.channels.machine import Machine
 from engine.core.types import NS_PER_S
 
-NICE: Final = 19
 LOOK_EVERY_S: Final = 1.0
 AGAIN_AFTER_S: Final = 600.0
 SMALL_BYTES: Final = 65_536
@@ -83,7 +79,7 @@ class Packer:
         self._leave: set[str] = set()
         self._look_at = 0.0
         self._name = ""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Aside[Packing] | None = None
         self._made: Packing | None = None
         self.packed = self.bytes_saved = self.failures = 0
 
@@ -92,7 +88,7 @@ class Packer:
 
         Takes no part in a step, so it may run while the shard is at one.
         """
-        if self._process is not None and self._process.poll() is not None:
+        if self._process is not None and self._process.code is not None:
             self._made = _result_of(self._process)
             self._process = None
         now = self._machine.monotonic()
@@ -131,8 +127,7 @@ class Packer:
     def close(self) -> None:
         """End the work; what it has written is removed at the next start."""
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            self._process.end()
             self._process = None
 
     def _begin(self, name: str) -> None:
@@ -140,13 +135,10 @@ class Packer:
         if not self._machine.threads:
             self._made = packing_of(self._directory, name, self._machine.files)
             return
-        command = [sys.executable, "-m", __name__, str(self._directory), name]
         try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-            )
-        except OSError as error:
-            self._made = Packing(error=repr(error), again=True)
+            self._process = Aside(__name__, str(self._directory), name, told=Packing)
+        except NothingToldError as error:
+            self._made = Packing(error=str(error), again=True)
 
 
 class PackReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,27 +185,17 @@ def pack_directory(
     )
 
 
-def _result_of(process: subprocess.Popen[bytes]) -> Packing:
-    told, _ = process.communicate()
+def _result_of(process: Aside[Packing]) -> Packing:
     try:
-        return msgspec.msgpack.decode(told, type=Packing)
-    except msgspec.MsgspecError:
-        error = f"the process ended with {process.returncode} and said nothing"
-        return Packing(error=error, again=True)
+        return process.result()
+    except NothingToldError as error:
+        return Packing(error=str(error), again=True)
 
 
-def main(directory: str, name: str) -> None:
-    """Pack one segment for the process that has started this one, and tell it how that went."""
-    os.nice(NICE)
-    parent = os.getppid()
-
-    def keep_going() -> None:
-        if os.getppid() != parent:
-            raise SystemExit("nobody is left to adopt it")
-
-    packing = packing_of(Path(directory), name, keep_going=keep_going)
-    with contextlib.suppress(BrokenPipeError):  # nobody is left to adopt it
-        os.write(sys.stdout.fileno(), msgspec.msgpack.encode(packing))
+def main(parent: str, directory: str, name: str) -> None:
+    """Pack one segment for the process `parent`, and tell it how that went."""
+    keep_going = begin(int(parent))
+    tell(packing_of(Path(directory), name, keep_going=keep_going))
 
 
 if __name__ == "__main__":
