@@ -5,6 +5,7 @@ one that raised; `Log` sees to that.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Generic
 
@@ -14,6 +15,7 @@ from wal.codec import Codec, Measured, Position, R, cut
 from wal.files import Files
 from wal.format import RAW_BYTES_MAX, RECORDS_PER_FRAME_MAX, SEGMENTS, Flag
 from wal.frame import EncodedFrame, genesis
+from wal.lock import check_lock
 from wal.manifest import Manifest, SealedSegment, SegmentEntry, SnapshotEntry, write_manifest
 from wal.options import LogOptions
 from wal.pack import Packed, adopt
@@ -272,7 +274,8 @@ class Live(Generic[R]):
         return begin_segment(self._files, spare, directory, header, self._options.zstd_level)
 
     def _keep(self, manifest: Manifest) -> None:
-        write_manifest(self._files, self._directory, manifest)
+        is_ours = partial(check_lock, self._files, self._directory, manifest.epoch)
+        write_manifest(self._files, self._directory, manifest, is_ours)
         self.manifest = manifest
 
     def _use_codec(self, codec: Codec[R]) -> None:

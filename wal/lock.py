@@ -1,8 +1,10 @@
 """Hold a log alone, and say who does.
 
-The one rule: the lock is the kernel's and goes with the process; the text in LOCK is for people.
+The one rule: the lock is the kernel's and goes with the process. The text in LOCK is for people; a
+writer looks for its own there only to see that nobody put another file in its place.
 """
 
+import errno
 import platform
 from os import getpid
 from pathlib import Path
@@ -32,10 +34,24 @@ def take_lock(files: Files, directory: Path) -> int:
 
 
 def sign_lock(files: Files, lock: int, epoch: int) -> None:
-    """Say in LOCK who holds it. For people only; the lock itself is the kernel's."""
-    text = f"node={platform.node()} pid={getpid()} epoch={epoch}\n"
+    """Say in LOCK who holds it."""
     files.resize(lock, 0)
-    write_all(files, lock, text.encode(), 0)
+    write_all(files, lock, _signature(epoch), 0)
+
+
+def check_lock(files: Files, directory: Path, epoch: int) -> None:
+    """See that LOCK is still the file that this process signed for `epoch`.
+
+    Raises:
+        OSError: it was removed or replaced, so that another writer may have taken over.
+    """
+    found = read_whole(files, directory / LOCK_NAME, How.READ, TEXT_BYTES_MAX)
+    if found != _signature(epoch):
+        raise OSError(errno.ESTALE, "LOCK was replaced while the log was written")
+
+
+def _signature(epoch: int) -> bytes:
+    return f"node={platform.node()} pid={getpid()} epoch={epoch}\n".encode()
 
 
 def _holder(files: Files, directory: Path) -> str:

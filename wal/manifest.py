@@ -4,6 +4,7 @@ The one rule: it is written before anything relies on what it says, and a file t
 name holds no acknowledged record.
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -172,12 +173,23 @@ def read_manifest(files: Files, directory: Path, how: How = How.READ) -> Manifes
     return decode_manifest(read_whole(files, directory / MANIFEST_NAME, how, MANIFEST_BYTES_MAX))
 
 
-def write_manifest(files: Files, directory: Path, manifest: Manifest) -> None:
-    """Replace the MANIFEST; when this returns, the new one is durable."""
+def write_manifest(
+    files: Files,
+    directory: Path,
+    manifest: Manifest,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Replace the MANIFEST; when this returns, the new one is durable.
+
+    `check` is called before anything is touched, and again right before the new one takes its
+    place; what it raises leaves the old one.
+    """
+    check()
     temporary = directory / (MANIFEST_NAME + TEMPORARY)
     if temporary.name in files.scan(directory):
         files.unlink(temporary)
     write_new(files, temporary, encode_manifest(manifest))
+    check()
     files.rename(temporary, directory / MANIFEST_NAME)
     sync_directory(files, directory)
 

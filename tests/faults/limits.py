@@ -85,7 +85,7 @@ def meetings(ground: Ground, budget: Budget, progress: Progress) -> Row:
     cases = [
         (meeting, step)
         for step in budget.choose(range(1, len(ground.truth.again)))
-        for meeting in (refused_while_stopped, followed_after_kill, fenced, bereft)
+        for meeting in (refused_while_stopped, followed_after_kill, fenced, fenced_late, bereft)
     ]
     for count, (meeting, step) in enumerate(cases):
         what = f"{meeting.__name__} at step {step}"
@@ -127,13 +127,22 @@ def followed_after_kill(ground: Ground, directory: Path, step: int, judge: Judge
 
 def fenced(ground: Ground, directory: Path, step: int, judge: Judge) -> str:
     """A writer that was followed while it stood still, its LOCK removed, does not answer again."""
-    pid = stopped(ground, directory, step)
+    return fenced_while(ground, directory, step, judge, "stop")
+
+
+def fenced_late(ground: Ground, directory: Path, step: int, judge: Judge) -> str:
+    """The same for one that first of all writes a checkpoint: the MANIFEST stays the other's."""
+    return fenced_while(ground, directory, step, judge, "stop, checkpoint")
+
+
+def fenced_while(ground: Ground, directory: Path, step: int, judge: Judge, incident: str) -> str:
+    pid = stopped(ground, directory, step, incident)
     before = ground.first.said()
     (shard_directory(directory, 0) / LOCK_NAME).unlink()
     second = ground.second.run("start", directory)
     os.kill(pid, signal.SIGCONT)
     first = ground.first.ended()
-    judge.look(directory, acknowledged(first), f"fenced at step {step}")
+    judge.look(directory, acknowledged(first), f"fenced at step {step}: {incident}")
     if second.code != 0:
         return f"the second {describe(second)}"
     return silent_end(first, before)
@@ -156,9 +165,9 @@ def silent_end(case: Case, before: list[Any]) -> str:
     return describe(case)
 
 
-def stopped(ground: Ground, directory: Path, step: int) -> int:
+def stopped(ground: Ground, directory: Path, step: int, incident: str = "stop") -> int:
     """Return the process id of a writer that stands still after `step`."""
-    pid = ground.first.begin("work", directory, incident="stop", at=step)
+    pid = ground.first.begin("work", directory, incident=incident, at=step)
     ground.first.start()
     ground.first.wait_until_stopped()
     return pid

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 BYTES: Final = "tests/faults/test_bytes.py"
 FRAMES: Final = "tests/wal/test_frame.py"
+LOCK: Final = "tests/wal/test_lock.py"
 LOG: Final = "tests/wal/test_log.py"
 MANIFEST: Final = "tests/wal/test_manifest.py"
 ORDER: Final = "tests/wal/test_order.py"
@@ -55,6 +56,14 @@ MUTANTS: Final = (
     Mutant(
         "the directory sync of the MANIFEST", "wal/manifest.py",
         "    sync_directory(files, directory)\n", "", (ORDER,),
+    ),
+    Mutant(
+        "the look at LOCK before the MANIFEST is touched", "wal/manifest.py",
+        "    check()\n    temporary", "    temporary", (LOCK,),
+    ),
+    Mutant(
+        "the look at LOCK right before the MANIFEST is replaced", "wal/manifest.py",
+        "    check()\n    files.rename", "    files.rename", (LOCK,),
     ),
     Mutant(
         "the directory sync of a new segment", "wal/writer.py",

@@ -30,6 +30,7 @@ from engine.verify.worker import VerifierWorker
 from tests.builders import NOON
 from tests.channels.world import blob_of, channel_id, item, opening, spoiled
 from tests.faults.nursery import Say
+from wal import LogFailedError
 from wal.format import MANIFEST_NAME, SEGMENTS
 from wal.manifest import decode_manifest
 
@@ -129,22 +130,37 @@ def open_host(datadir: Path, kept: str = "all", machine: Machine = STILL) -> Sha
 # Incidents ----------------------------------------------------------------------------------------
 
 
-def limit_file_size(datadir: Path, size: int) -> None:
+def limit_file_size(host: ShardHost, datadir: Path, size: int) -> None:
     """Let no file grow above `size` from now on: the write that reaches it is a short one."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def stop(datadir: Path, size: int) -> None:
+def stop(host: ShardHost, datadir: Path, size: int) -> None:
     """Stand still until somebody sends SIGCONT."""
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def remove_log(datadir: Path, size: int) -> None:
+def stop_then_checkpoint(host: ShardHost, datadir: Path, size: int) -> None:
+    """Stand still, and then write the MANIFEST before anything goes into the log."""
+    stop(host, datadir, size)
+    try:
+        host._shard.checkpoint()
+        host._tick()
+    except LogFailedError as error:
+        host_module.end_process(error)
+
+
+def remove_log(host: ShardHost, datadir: Path, size: int) -> None:
     """Lose the directory of the segments, as by a careless hand."""
     shutil.rmtree(shard_directory(datadir, 0) / SEGMENTS)
 
 
-INCIDENTS: Final = {"limit": limit_file_size, "stop": stop, "remove": remove_log}
+INCIDENTS: Final = {
+    "limit": limit_file_size,
+    "stop": stop,
+    "stop, checkpoint": stop_then_checkpoint,
+    "remove": remove_log,
+}
 
 
 # Deeds --------------------------------------------------------------------------------------------
@@ -180,7 +196,7 @@ def work(
     def after(told: dict[str, Any]) -> None:
         say(told)
         if incident and told["step"] == at:
-            INCIDENTS[incident](datadir, size)
+            INCIDENTS[incident](host, datadir, size)
 
     do_steps(host, datadir, after)
     host.close()
