@@ -20,6 +20,7 @@ OURS: Final = "paychan"
 
 CAMPAIGNS: Final = {
     "syscalls": "tests.faults.syscalls",
+    "beside": "tests.faults.beside",
     "nested": "tests.faults.nested",
     "limits": "tests.faults.limits",
     "bytes": "tests.faults.bytes",

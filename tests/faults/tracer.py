@@ -5,8 +5,11 @@ kills at exactly the call that was asked for.
 """
 
 import re
+import shlex
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +29,10 @@ NEWER: Final = {
     "mkdir": ("mkdirat",),
     "link": ("linkat",),
 }
+
+OVER_MAX_S: Final = 60.0
+ENDS: Final = (" +++\n", "= ?\n")
+"""How a trace ends: the process is over, or a call that never came back."""
 
 INSTALL: Final = "strace is missing; install it (Debian, Ubuntu: apt-get install strace)"
 
@@ -59,6 +66,11 @@ class Call(NamedTuple):
         """Whether the fault struck here."""
         return self.result.endswith("(INJECTED)")
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether the process did not live to see the result."""
+        return self.result == "?"
+
 
 def names_of(call: str) -> str:
     """Return the call and its newer forms as strace wants them, unknown ones allowed."""
@@ -76,7 +88,7 @@ def require_strace() -> None:
 
 
 class Tracer:
-    """strace, attached to one process at a time; what it saw is in a file of ours."""
+    """strace, on one process at a time; what it saw is in a file of ours."""
 
     def __init__(self, seen: Path) -> None:
         self._seen = seen
@@ -89,11 +101,7 @@ class Tracer:
             CannotRun: there is no strace, or it may not attach here.
         """
         require_strace()
-        command = ["strace", "-f", "-y", "-s", "0", "-e", "signal=none", "-o", str(self._seen)]
-        command += ["-e", "trace=" + ",".join(map(names_of, (*ON_DISK, "write")))]
-        for fault in faults:
-            command += ["-e", f"inject={names_of(fault.call)}:{fault.what}:when={fault.nth}"]
-        command += ["-p", str(pid)]
+        command = [*self._command(faults), "-p", str(pid)]
         strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         with strace:
             assert strace.stderr is not None
@@ -102,6 +110,38 @@ class Tracer:
                 strace.kill()
                 raise CannotRun(f"strace cannot attach to a process here: {said.strip()}")
             yield
+
+    def python(self, path: Path, faults: Sequence[Fault]) -> None:
+        """Make `path` a Python that is traced the first time it is started, and then no more."""
+        self._seen.unlink(missing_ok=True)
+        # As a grandchild of the program, which so keeps its parent. Imports make thousands of calls
+        # that are of no interest; where those are skipped no signal can be sent.
+        skip = [] if any("signal=" in fault.what for fault in faults) else ["--seccomp-bpf"]
+        traced = shlex.join([*self._command(faults), "-D", *skip, sys.executable])
+        plain = shlex.join([sys.executable])
+        path.write_text(
+            f'#!/bin/sh\nmkdir "$0.used" 2>/dev/null && exec {traced} "$@"\nexec {plain} "$@"\n'
+        )
+        path.chmod(0o700)
+
+    def wait_until_over(self) -> None:
+        """Return once the process that was started by itself has ended and all of it is told.
+
+        Raises:
+            TimeoutError: that takes far too long.
+        """
+        give_up_at = time.monotonic() + OVER_MAX_S
+        while not (self._seen.exists() and self._seen.read_text().endswith(ENDS)):
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(f"strace has not told the end in {self._seen}")
+            time.sleep(0.001)
+
+    def _command(self, faults: Sequence[Fault]) -> list[str]:
+        command = ["strace", "-f", "-y", "-s", "0", "-e", "signal=none", "-o", str(self._seen)]
+        command += ["-e", "trace=" + ",".join(map(names_of, (*ON_DISK, "write")))]
+        for fault in faults:
+            command += ["-e", f"inject={names_of(fault.call)}:{fault.what}:when={fault.nth}"]
+        return command
 
     def calls(self) -> list[Call]:
         """Return what the newest process did, in order."""

@@ -10,9 +10,13 @@ import os
 import resource
 import shutil
 import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from engine.channels import host as host_module
 from engine.channels.host import LOCK_WAIT_S, ShardHost, ShardSettings, shard_directory
@@ -22,7 +26,7 @@ from engine.channels.messages import decode_hello, decode_outcomes, decode_reply
 from engine.channels.options import ShardOptions
 from engine.channels.recovery import recover, state_hash
 from engine.core.commands import AnyCommand, RequestClose
-from engine.core.types import ChannelId, TimeNs
+from engine.core.types import NS_PER_S, ChannelId, TimeNs
 from engine.validation.options import RiskOptions, ValidationOptions
 from engine.verify.batch import decode_batch
 from engine.verify.seal import load_or_create_seal_key, seal
@@ -30,7 +34,7 @@ from engine.verify.worker import VerifierWorker
 from tests.builders import NOON
 from tests.channels.world import blob_of, channel_id, item, opening, spoiled
 from tests.faults.nursery import Say
-from wal import LogFailedError
+from wal import LogFailedError, OsFiles
 from wal.format import MANIFEST_NAME, SEGMENTS
 from wal.manifest import decode_manifest
 
@@ -43,6 +47,7 @@ CHECKPOINT_EVENTS: Final = 20
 TICK_EVERY: Final = 3
 GATEWAY: Final = "gateway-a"
 VALIDATION: Final = ValidationOptions()
+BEGAN_NS: Final = time.monotonic_ns()
 
 
 class StandingClock:
@@ -50,6 +55,13 @@ class StandingClock:
 
     def now_ns(self) -> TimeNs:
         return NOON
+
+
+class EarlierFiles(OsFiles):
+    """This machine's disk, with a clock that is an hour behind the shard's."""
+
+    def now_ns(self) -> int:
+        return NOON - 3_600 * NS_PER_S + time.monotonic_ns() - BEGAN_NS
 
 
 class NoTicker:
@@ -63,12 +75,13 @@ class NoTicker:
 
 
 STILL: Final = Machine(
+    files=EarlierFiles(),
     clock=StandingClock(),
     ticker=NoTicker,
     monotonic=itertools.count(0.0, 10.0).__next__,
     threads=False,
 )
-"""This machine's disk, and one thread: the Nth call is then the same call in every run."""
+"""One thread, and time as it is told: the Nth call is then the same call in every run."""
 
 
 def steps() -> list[list[AnyCommand] | bytes]:
@@ -103,22 +116,27 @@ def prepare(scratch: Path) -> None:
     check(scratch / "warm", lambda value: None)
 
 
-SHIPPED: Final = Machine(clock=StandingClock())
+SHIPPED: Final = Machine(files=EarlierFiles(), clock=StandingClock())
 """The same with the threads that a shard has in earnest: ticks, spare segments, checkpoints."""
 
+SERVING: Final = msgspec.structs.replace(STILL, threads=True)
+"""The same, ticked by hand, with processes of its own beside it."""
 
-def open_host(datadir: Path, kept: str = "all", machine: Machine = STILL) -> ShardHost:
+
+def open_host(
+    datadir: Path, kept: str = "all", machine: Machine = STILL, **options: int
+) -> ShardHost:
     """Return the host of shard 0, which keeps all of its log or only what it needs."""
+    increments_and_packing = {"increments_max": 2, "pack_after_s": 1, **options}
     return ShardHost(
         ShardSettings(
             number=0,
             datadir=str(datadir),
             shard=ShardOptions(
                 checkpoint_events=CHECKPOINT_EVENTS,
-                increments_max=2,
                 log_kept=kept,  # type: ignore[arg-type]
                 segment_bytes=SEGMENT_BYTES,
-                pack_after_s=1,
+                **increments_and_packing,  # type: ignore[arg-type]
             ),
             validation=VALIDATION,
             risk=RiskOptions(),
@@ -199,6 +217,45 @@ def work(
             INCIDENTS[incident](host, datadir, size)
 
     do_steps(host, datadir, after)
+    host.close()
+    say("closed")
+
+
+NEITHER: Final = {"increments_max": 1_000, "pack_after_s": 0}
+BESIDE: Final = {
+    "packing": NEITHER | {"pack_after_s": 1},
+    "merging": NEITHER | {"increments_max": 2},
+}
+"""Options for a shard that neither packs nor merges, or does only one of them."""
+
+
+def lay(datadir: Path, say: Say, upto: int) -> None:
+    """Do the work up to a step, with nothing beside it, and end like a crash."""
+
+    def after(told: dict[str, Any]) -> None:
+        say(told)
+        if told["step"] == upto:
+            os._exit(0)
+
+    do_steps(open_host(datadir, **NEITHER), datadir, after)
+
+
+def work_beside(datadir: Path, say: Say, task: str, program: str) -> None:
+    """Do all the work again while `program`, in the place of Python, packs or merges beside it."""
+    sys.executable = program
+    host = open_host(datadir, machine=SERVING, **BESIDE[task])
+    host._tick()
+    do_steps(host, datadir, lambda told: None)
+    if task == "packing":
+        while host._packer._process is not None:
+            os.waitid(os.P_PID, host._packer._process.pid, os.WEXITED | os.WNOWAIT)
+            host._tick()
+    else:
+        while host._merger._thread is not None:
+            host._merger._thread.join()
+            host._tick()
+    say({"packed": host._packer.packed, "bases": host._merger.bases})
+    do_steps(host, datadir, say)
     host.close()
     say("closed")
 
