@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -78,8 +78,9 @@ class Round(msgspec.Struct, frozen=True):
 class Engine:
     """`paychan serve` with all its processes, found by a mark in their environment."""
 
-    def __init__(self, folder: Path, mark: str) -> None:
+    def __init__(self, folder: Path, mark: str, settings: Mapping[str, str]) -> None:
         self.datadir = folder / "data"
+        self._settings = settings
         self.log = folder / "serve.log"
         self.url = ""
         self.starts = 0
@@ -98,7 +99,8 @@ class Engine:
     def _try_to_start(self) -> bool:
         self.starts += 1
         command = [sys.executable, "-m", "engine.cli.main", "serve", "--datadir", str(self.datadir)]
-        environment = os.environ | SETTINGS | {MARK: self._mark, "RAY_TMPDIR": self._ray_folder}
+        environment = os.environ | self._settings
+        environment |= {MARK: self._mark, "RAY_TMPDIR": self._ray_folder}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--listen", "127.0.0.1:0"],
@@ -243,11 +245,12 @@ class Watch:
 class Rounds:
     """A campaign; use it with `with`, and nothing of it stays."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, settings: Mapping[str, str] = SETTINGS) -> None:
+        """`number` decides whom the rounds kill; `settings` are the engine's, as environment."""
         self._number = number
         self._mark = f"rounds-{os.getpid()}-{number}"
         self._folder = Path(tempfile.mkdtemp(prefix="paychan-rounds-"))
-        self.engine = Engine(self._folder, f"{self._mark}-engine")
+        self.engine = Engine(self._folder, f"{self._mark}-engine", settings)
         self._watch = Watch(self._folder, f"{self._mark}-watch", self._mark)
         self.rounds: list[Round] = []
         self.verdict = Verdict()
@@ -284,7 +287,7 @@ class Rounds:
             post(f"{self.engine.url}/v1/channels", body)
         since = time.monotonic()
         self._watch.pay(self.engine.url)
-        self._judge(since)
+        self.judge(since)
 
     def play(self, index: int) -> Round:
         """Play round `index`: kill, start again, read back."""
@@ -298,7 +301,7 @@ class Rounds:
             self.engine.reap()
             self.engine.start()
             self._watch.pay(self.engine.url)
-        first_s = self._judge(since)
+        first_s = self.judge(since)
         shards_mb = sum(resident_mb(shard["pid"]) for shard in self.engine.shards())
         gateway_mb = resident_mb(self.engine.gateway)
         played = Round(victim, time.monotonic() - began, first_s, gateway_mb, shards_mb)
@@ -317,7 +320,12 @@ class Rounds:
             damages += len(verify_directory(directory).damages)
         return damages
 
-    def _judge(self, since: float) -> float:
+    def judge(self, since: float) -> float:
+        """Read everything back once each shard has accepted a claim sent after `since`.
+
+        Returns:
+            Seconds from `since` until they had.
+        """
         question = Question(self.engine.url, since, list(range(SHARDS)))
         self.verdict = self._watch.ask(question)
         return self.verdict.first_s

@@ -7,10 +7,11 @@ kills at exactly the call that was asked for.
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -87,6 +88,34 @@ def require_strace() -> None:
         raise CannotRun(INSTALL)
 
 
+@contextmanager
+def slowed(pids: Iterable[int], delay_s: float) -> Iterator[None]:
+    """Let every fdatasync of running processes take longer while the block runs.
+
+    Raises:
+        CannotRun: there is no strace, or it may not attach here.
+    """
+    require_strace()
+    inject = f"inject=fdatasync:delay_enter={round(delay_s * 1_000_000)}"
+    command = ["strace", "-f", "-e", "trace=fdatasync", "-e", inject, "-o", "/dev/null"]
+    for pid in pids:
+        command += ["-p", str(pid)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
+        _wait_until_attached(strace)
+        try:
+            yield
+        finally:
+            strace.send_signal(signal.SIGINT)  # lets all go on, a call that is delayed too
+
+
+def _wait_until_attached(strace: "subprocess.Popen[str]") -> None:
+    assert strace.stderr is not None
+    said = strace.stderr.readline()
+    if "attached" not in said:
+        strace.kill()
+        raise CannotRun(f"strace cannot attach to a process here: {said.strip()}")
+
+
 class Tracer:
     """strace, on one process at a time; what it saw is in a file of ours."""
 
@@ -104,11 +133,7 @@ class Tracer:
         command = [*self._command(faults), "-p", str(pid)]
         strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         with strace:
-            assert strace.stderr is not None
-            said = strace.stderr.readline()
-            if "attached" not in said:
-                strace.kill()
-                raise CannotRun(f"strace cannot attach to a process here: {said.strip()}")
+            _wait_until_attached(strace)
             yield
 
     def python(self, path: Path, faults: Sequence[Fault]) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
 import urllib.error
@@ -17,6 +16,8 @@ import pytest
 from bench.signing import make_payer, opening, sign
 from engine.channels.host import EXIT_STEP_FAILED
 from tests.cli.serving import Served, serving, start
+from tests.faults.scorecard import CannotRun
+from tests.faults.tracer import slowed
 from tests.gateway.world import Payer, door_to_engine
 
 WAIT_S = 60.0
@@ -223,48 +224,13 @@ def wait_until(condition) -> None:
 
 
 @contextlib.contextmanager
-def slow_syncs(served: Served, delay_us: int) -> Iterator[None]:
+def slow_syncs(served: Served, delay_s: float) -> Iterator[None]:
     """Let every sync of a running engine take longer while the block runs."""
-    if shutil.which("strace") is None:
-        pytest.skip("needs strace")
-    inject = f"inject=fdatasync:delay_enter={delay_us}"
-    command = ["strace", "-f", "-qq", "-e", "trace=fdatasync", "-e", inject]
-    tracer = subprocess.Popen(
-        [*command, "-o", "/dev/null", "-p", str(served.process.pid)], stderr=subprocess.PIPE
-    )
     try:
-        wait_until(lambda: tracer.poll() is not None or is_traced(served.process.pid))
-        if tracer.poll() is not None:
-            pytest.skip(f"strace may not attach: {tracer.stderr.read().decode()}")
-        yield
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait(WAIT_S)
-        tracer.stderr.close()
-
-
-def is_traced(pid: int) -> bool:
-    """Say whether every thread of a process is traced."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return all("TracerPid:\t0" not in (task / "status").read_text() for task in tasks)
-
-
-@pytest.mark.slow
-def test_a_slow_disk_is_reported_makes_unready_and_loses_nothing(tmp_path):
-    with serving(tmp_path / "data") as served:
-        payer = OnePayer(served)
-        payer.open()
-        assert payer.pay()[0] == 200
-        assert payer.readiness(200) == ""
-        with slow_syncs(served, 1_300_000):
-            assert payer.pay()[0] == 200
-            assert "s" in payer.readiness(503)
-            wait_until(lambda: payer.metric("paychan_wal_sync_slowest_seconds") > 1)
-            assert payer.call("/livez")[0] == 200
-        payer.readiness(200)
-        assert payer.pay()[0] == 200
-        assert payer.call(f"{payer.path}/balance")[1]["sequence"] == payer.sequence
-        assert "disk_slow" in served.said
+        with slowed([served.process.pid], delay_s):
+            yield
+    except CannotRun as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.slow
@@ -275,7 +241,7 @@ def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_it_took_is_known_later(
     with serving(tmp_path / "data") as served:
         payer = OnePayer(served)
         payer.open()
-        with slow_syncs(served, 8_000_000):
+        with slow_syncs(served, 8.0):
             status, problem, _ = payer.pay()
             assert (status, problem["code"]) == (503, "unavailable")
             began = time.monotonic()
