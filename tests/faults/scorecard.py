@@ -23,6 +23,7 @@ CAMPAIGNS: Final = {
     "beside": "tests.faults.beside",
     "nested": "tests.faults.nested",
     "limits": "tests.faults.limits",
+    "shortage": "tests.faults.shortage",
     "slow": "tests.faults.slow",
     "bytes": "tests.faults.bytes",
     "mutations": "tests.faults.mutations",

@@ -24,6 +24,9 @@ ON_DISK: Final = (
 )  # fmt: skip
 """The calls that reach a file or a directory. Some machines have only the newer forms of a few."""
 
+NEW_THREADS: Final = ("clone", "clone3", "vfork")
+"""The calls that begin a thread or a process."""
+
 NEWER: Final = {
     "rename": ("renameat", "renameat2"),
     "unlink": ("unlinkat",),
@@ -163,7 +166,7 @@ class Tracer:
 
     def _command(self, faults: Sequence[Fault]) -> list[str]:
         command = ["strace", "-f", "-y", "-s", "0", "-e", "signal=none", "-o", str(self._seen)]
-        command += ["-e", "trace=" + ",".join(map(names_of, (*ON_DISK, "write")))]
+        command += ["-e", "trace=" + ",".join(map(names_of, (*ON_DISK, *NEW_THREADS, "write")))]
         for fault in faults:
             command += ["-e", f"inject={names_of(fault.call)}:{fault.what}:when={fault.nth}"]
         return command

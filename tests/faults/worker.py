@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -240,6 +241,14 @@ def lay(datadir: Path, say: Say, upto: int) -> None:
     do_steps(open_host(datadir, **NEITHER), datadir, after)
 
 
+def work_threaded(datadir: Path, say: Say, kept: str) -> None:
+    """Do all the work with threads and processes beside it, ticked by hand."""
+    host = open_host(datadir, kept, SERVING)
+    do_steps(host, datadir, say)
+    host.close()
+    say("closed")
+
+
 def work_beside(datadir: Path, say: Say, task: str, program: str) -> None:
     """Do all the work again while `program`, in the place of Python, packs or merges beside it."""
     sys.executable = program
@@ -260,20 +269,27 @@ def work_beside(datadir: Path, say: Say, task: str, program: str) -> None:
     say("closed")
 
 
-def do_steps(host: ShardHost, datadir: Path, say: Say) -> None:
+Call = Callable[[int, Callable[[], bytes]], bytes]
+"""Makes the call of a step to the host, knowing its number."""
+
+
+def do_steps(
+    host: ShardHost, datadir: Path, say: Say, call: Call = lambda number, ask: ask()
+) -> None:
     epoch = decode_hello(host.hello(GATEWAY, 0)).epoch
     key = load_or_create_seal_key(datadir / "seal.key")
     turn = 0
     for number, step in enumerate(WORK, 1):
         if isinstance(step, bytes):
-            answer = host.commit(GATEWAY, epoch, turn, step, seal(key, step, VERDICTS[step]))
-            reply = decode_reply(answer)
+            sealed = seal(key, step, VERDICTS[step])
+            commit = partial(host.commit, GATEWAY, epoch, turn, step, sealed)
+            reply = decode_reply(call(number, commit))
             if reply.refused is not None:
                 raise RuntimeError(f"a batch was {reply.refused}")
             turn += 1
             words = [[one.status.name, one.sequence, one.position] for one in reply.answers]
         else:
-            outcomes = decode_outcomes(host.execute(encode(step)))
+            outcomes = decode_outcomes(call(number, partial(host.execute, encode(step))))
             words = [["done" if one.rejected is None else "refused", 0, 0] for one in outcomes]
         say({"step": number, "end": host._shard.position, "answers": words})
         if number % TICK_EVERY == 0:

@@ -1,9 +1,12 @@
 """A real engine on a disk that fills up, and on one that is slow: what its clients meet."""
 
 import contextlib
+import http.client
 import json
 import os
+import resource
 import shutil
+import socket
 import subprocess
 import time
 import urllib.error
@@ -252,6 +255,51 @@ def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_it_took_is_known_later(
         payer.pay_until(200)
         assert payer.call(f"{payer.path}/balance")[1]["sequence"] == payer.sequence >= 1
         payer.readiness(200)
+
+
+# No file descriptors ------------------------------------------------------------------------------
+
+CROWD = 64
+
+
+@contextlib.contextmanager
+def no_more_files(pid: int) -> Iterator[None]:
+    """Let a process open no further file while the block runs."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    lowest_free = min(set(range(len(taken) + 1)) - taken)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.slow
+def test_an_engine_without_file_descriptors_serves_whom_it_has_and_turns_others_away(tmp_path):
+    with serving(tmp_path / "data") as served, contextlib.ExitStack() as crowd:
+        payer = OnePayer(served)
+        payer.open()
+        assert payer.pay()[0] == 200
+        known = http.client.HTTPConnection("127.0.0.1", served.port, timeout=WAIT_S)
+        crowd.callback(known.close)
+        known.request("GET", "/livez")
+        assert known.getresponse().read() is not None
+        with no_more_files(served.process.pid):
+            address = ("127.0.0.1", served.port)
+            for _ in range(CROWD):
+                turned_away = crowd.enter_context(socket.create_connection(address, WAIT_S))
+                with contextlib.suppress(ConnectionResetError):
+                    assert turned_away.recv(100) == b""
+            claim = json.dumps(payer.claim(2))
+            known.request(
+                "POST", f"{payer.path}/claims", claim, {"content-type": "application/json"}
+            )
+            answer = known.getresponse()
+            assert (answer.status, json.load(answer)["status"]) == (200, "accepted")
+        payer.readiness(200)
+        assert payer.pay(3)[0] == 200
+        assert payer.call(f"{payer.path}/balance")[1]["sequence"] == payer.sequence == 3
 
 
 # Two on one directory -----------------------------------------------------------------------------
