@@ -33,6 +33,9 @@ CAMPAIGNS: Final = {
 }
 """Campaigns by name, in the order they run, with the module that holds `run`."""
 
+ALONE: Final = ("slow", "rounds")
+"""Campaigns that measure time, or want the whole machine."""
+
 Progress = Callable[[int, int, str], None]
 """Told cases done, cases in all, and what is being tried."""
 
