@@ -40,14 +40,6 @@ def read_frame(data: bytes, frame: Frame) -> dict[str, int]:
     return dict(zip(FRAME_FIELDS, said, strict=True))
 
 
-def chain_before(data: bytes, frames: list[Frame], index: int) -> bytes:
-    """Return the chain value that frame `index` of a segment continues."""
-    if index == 0:
-        return bytes(SEGMENT_HEADER.unpack_from(data)[10])
-    before = frames[index - 1]
-    return data[before.chain : before.padding]
-
-
 def frame(chain: bytes, payload: bytes, said: dict[str, int]) -> bytes:
     """Return a frame whose checksums and chain are right, whatever it says."""
     head = FRAME_HEADER.pack(FRAME_MAGIC, *(said[name] for name in FRAME_FIELDS))

@@ -46,7 +46,7 @@ STARTS_MAX: Final = 20
 VERDICT_MAX_S: Final = 180.0
 QUICK_ROUNDS: Final = 3
 FULL_ROUNDS: Final = 200
-COMMAND: Final = "python -m tests.faults rounds"
+COMMAND: Final = "python -m tests.faults rounds --full"
 
 VICTIMS: Final = {"shard": 40, "verifier": 22, "gateway": 16, "raylet": 10, "all of it": 12}
 """What is killed, and how often of a hundred."""
