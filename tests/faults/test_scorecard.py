@@ -89,3 +89,24 @@ def test_a_campaign_that_lacks_something_says_what(monkeypatch):
     monkeypatch.setitem(scorecard.CAMPAIGNS, "gone", "tests.faults.gone")
     with pytest.raises(CannotRun, match=r"tests\.faults\.gone is missing"):
         scorecard.run_campaign("gone", BUDGET, lambda done, total, what: None)
+
+
+def test_a_campaign_that_breaks_off_is_told_and_takes_no_other_with_it(monkeypatch):
+    def run(name, budget, progress):
+        raise RuntimeError("the work fails")
+
+    monkeypatch.setattr(scorecard, "run_campaign", run)
+    rows, unable = program.run_all(["syscalls"], BUDGET)
+    assert rows == []
+    assert "syscalls broke off" in unable[0]
+    assert "the work fails" in unable[0]
+
+
+@pytest.mark.slow
+def test_campaigns_run_side_by_side_and_keep_their_order():
+    rows, unable = program.run_all(["limits", "shortage"], Budget(share=0.003))
+    assert unable == []
+    names = [row.name for row in rows]
+    assert names[0] == "a write cut short, then refused"
+    assert names[-1] == "no further thread or process"
+    assert not any(row.breaks_promise for row in rows)

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
+from traceback import format_exc
 
 from tests.faults import scorecard
 from tests.faults.scorecard import Budget, CannotRun, Row
@@ -23,11 +24,13 @@ tell: Show
 
 
 def run_one(name: str, budget: Budget, show: Show) -> Outcome:
-    """Run one campaign here."""
+    """Run one campaign here; one that breaks off takes no other with it."""
     try:
         return scorecard.run_campaign(name, budget, lambda *step: show((name, *step))), ""
     except CannotRun as error:
         return [], f"{name} could not run: {error}"
+    except Exception:
+        return [], f"{name} broke off: {format_exc()}"
 
 
 def run_together(names: list[str], budget: Budget, show: Show) -> dict[str, Outcome]:
