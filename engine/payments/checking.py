@@ -40,6 +40,8 @@ HOP_BYTES_MAX: Final = 1_300
 MESSAGE_BYTES_MAX: Final = 65_535
 """The largest message of the protocol: first-hop records and failure messages travel in one."""
 
+BATCH_MAX: Final = 10_000
+
 RECORD_OVERHEAD_BYTES: Final = 2
 """A custom record takes at least a byte for its type and one for its length, so even empty ones
 are bounded."""
@@ -269,6 +271,33 @@ def check_query(query: object) -> None:
     start, end = query.creation_date_start, query.creation_date_end
     if end and start > end:
         raise PaymentDBError(PaymentDBCode.DATES_REVERSED, expected=start, actual=end)
+
+
+def check_sequence_number(sequence_number: object) -> None:
+    """Allow 0 to 2^63-1; 0 is the number of no payment."""
+    check_number("sequence_number", sequence_number, NUMBER_MAX)
+
+
+def check_counters(sequence_number: object, attempt_index: object) -> None:
+    """Allow what counters may be raised to."""
+    check_sequence_number(sequence_number)
+    check_number("attempt_index", attempt_index, NUMBER_MAX)
+
+
+def check_batch(after: object, batch_size: object) -> None:
+    """Allow a walk over all records: 1 to 10,000 at a time."""
+    check_sequence_number(after)
+    check_number("batch_size", batch_size, BATCH_MAX)
+    if batch_size == 0:
+        raise PaymentDBError(
+            PaymentDBCode.OUT_OF_RANGE, expected=BATCH_MAX, actual=0, detail="batch_size"
+        )
+
+
+def check_note(note: object) -> None:
+    """Allow the note of a migration: at most 65,535 bytes, or None."""
+    if note is not None:
+        check_blob("note", note, MESSAGE_BYTES_MAX)
 
 
 def check_flags(**flags: Any) -> None:

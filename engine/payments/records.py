@@ -17,6 +17,7 @@ from engine.payments.checking import (
     check_number,
     check_reason,
     check_route,
+    check_sequence_number,
     check_settle,
     refuse_type,
 )
@@ -116,29 +117,39 @@ def check_record(record: object) -> None:
     """
     if not isinstance(record, PaymentRecord):
         raise refuse_type("a record", "PaymentRecord", record)
-    _check_sequence_number(record.sequence_number)
+    check_given_number(record.sequence_number)
     check_creation(getattr(record.info, "identifier", None), record.info)
     if record.failure_reason is not None:
         check_reason(record.failure_reason)
     _check_attempts(record.attempts)
     payment_of(record.sequence_number, record.info, record.attempts, record.failure_reason)
-    _check_duplicates(record.info.identifier, record.duplicates)
+    _check_duplicates(record)
 
 
 def _check_attempts(attempts: Sequence[Attempt]) -> None:
+    indexes: dict[bytes, int] = {}
     for attempt in attempts:
         check_attempt(attempt)
+        if attempt.session_key in indexes:
+            raise PaymentDBError(
+                PaymentDBCode.SESSION_KEY_EXISTS,
+                expected=indexes[attempt.session_key],
+                actual=attempt.attempt_index,
+            )
+        indexes[attempt.session_key] = attempt.attempt_index
     for one, other in pairwise(attempts):
         if one.attempt_index >= other.attempt_index:
             raise PaymentDBError(PaymentDBCode.ATTEMPT_EXISTS, actual=other.attempt_index)
 
 
-def _check_duplicates(identifier: bytes, duplicates: Sequence[DuplicatePayment]) -> None:
-    for duplicate in duplicates:
-        check_duplicate(identifier, duplicate)
-    for one, other in pairwise(duplicates):
-        if one.sequence_number >= other.sequence_number:
-            raise PaymentDBError(PaymentDBCode.SEQUENCE_NUMBER_EXISTS, actual=other.sequence_number)
+def _check_duplicates(record: PaymentRecord) -> None:
+    highest = 0
+    for duplicate in record.duplicates:
+        check_duplicate(record.info.identifier, duplicate)
+        number = duplicate.sequence_number
+        if number == record.sequence_number or number <= highest:
+            raise PaymentDBError(PaymentDBCode.SEQUENCE_NUMBER_EXISTS, actual=number)
+        highest = number
 
 
 def check_duplicate(identifier: bytes, duplicate: object) -> None:
@@ -149,7 +160,7 @@ def check_duplicate(identifier: bytes, duplicate: object) -> None:
     """
     if not isinstance(duplicate, DuplicatePayment):
         raise refuse_type("a duplicate", "DuplicatePayment", duplicate)
-    _check_sequence_number(duplicate.sequence_number)
+    check_given_number(duplicate.sequence_number)
     check_identifier(duplicate.identifier)
     if duplicate.identifier != identifier:
         raise PaymentDBError(PaymentDBCode.IDENTIFIER_MISMATCH)
@@ -176,7 +187,8 @@ def _check_old_attempt(attempt: object) -> None:
     check_route(attempt.route)
 
 
-def _check_sequence_number(sequence_number: object) -> None:
-    check_number("sequence_number", sequence_number, NUMBER_MAX)
+def check_given_number(sequence_number: object) -> None:
+    """Allow 1 to 2^63-1."""
+    check_sequence_number(sequence_number)
     if sequence_number == 0:
         raise PaymentDBError(PaymentDBCode.NO_SEQUENCE_NUMBER)
