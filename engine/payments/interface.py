@@ -240,8 +240,8 @@ class RecordMover(ABC):
         """Recompute all that is kept for speed from the attempts, and compare. Reads everything.
 
         Args:
-            progress: Called now and then with how many payments were looked at, and how many
-                there are.
+            progress: Called now and then, and at the end, with how many payments were looked at
+                and how many there are.
         """
 
 

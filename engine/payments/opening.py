@@ -13,6 +13,8 @@ STORES: Final = {
 }
 """The package of each URL scheme; each has an `open_store`."""
 
+EXAMPLES: Final = "lmdb:///DIRECTORY, sqlite:///FILE or postgresql://HOST/DATABASE"
+
 
 class StoreModule(Protocol):
     """A package that is a kind of store."""
@@ -46,8 +48,7 @@ def open_payment_db(
     """
     scheme, separator, _ = str(url).partition("://")
     if not separator or scheme not in STORES:
-        known = ", ".join(f"{name}://" for name in STORES)
-        raise UnknownStoreError(f"no store has a URL like {url!r}; it begins with one of {known}")
+        raise UnknownStoreError(f"no store has a URL like {url!r}; say {EXAMPLES}")
     module = cast(StoreModule, import_module(STORES[scheme]))
     store = module.open_store(url, create=create and not read_only, read_only=read_only)
     if not unfinished and store.note() is not None:

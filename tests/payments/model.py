@@ -302,6 +302,7 @@ class ModelDB(PaymentDB):
 
     @one_at_a_time
     def write_records(self, records: Sequence[PaymentRecord], note: bytes | None = None) -> None:
+        checking.check_note(note)
         before = dict(self.records), self.sequence_number, self.attempt_index
         try:
             for record in records:
@@ -330,6 +331,8 @@ class ModelDB(PaymentDB):
     @one_at_a_time
     def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         attempts = sum(len(record.attempts) for record in self.records.values())
+        if progress is not None:
+            progress(len(self.records), len(self.records))
         return VerifyReport(len(self.records), attempts, self.counters().duplicates, 0, ())
 
     def close(self) -> None:
