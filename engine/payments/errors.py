@@ -61,6 +61,9 @@ class PaymentDBCode(StrEnum):
     NO_DUPLICATE_BUCKET = "no_duplicate_bucket"
     DUPLICATE_NOT_FOUND = "duplicate_not_found"
     DUPLICATE_NOT_OVER = "duplicate_not_over"
+    # by the control tower
+    TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
+    SUBSCRIPTION_LAGGED = "subscription_lagged"
 
 
 _SENTENCES: Final = {
@@ -114,6 +117,10 @@ _SENTENCES: Final = {
     PaymentDBCode.NO_DUPLICATE_BUCKET: "the payment has no duplicates; {actual} is not its number",
     PaymentDBCode.DUPLICATE_NOT_FOUND: "no duplicate of the payment has the number {actual}",
     PaymentDBCode.DUPLICATE_NOT_OVER: "a duplicate is either settled or failed, never both",
+    PaymentDBCode.TOO_MANY_SUBSCRIPTIONS: "there may be {expected} subscriptions at a time",
+    PaymentDBCode.SUBSCRIPTION_LAGGED: (
+        "{actual} updates waited to be read; subscribe again to see where everything is"
+    ),
 }
 
 
