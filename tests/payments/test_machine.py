@@ -39,7 +39,7 @@ from tests.payments.stores import KINDS, Places
 
 # What is drawn: from few, so that calls meet. -----------------------------------------------------
 
-identifiers = st.sampled_from([digest("payment", number) for number in range(5)])
+identifiers = st.sampled_from([digest("payment", number) for number in range(3)])
 keys = st.sampled_from([digest("key", number) for number in range(12)])
 indexes = st.integers(1, 12)
 values = st.sampled_from([0, 370, 555, 740, 2**64 - 1])
@@ -107,6 +107,19 @@ queries = st.builds(
     st.integers(0, 5) | st.just(2**64 - 1),
     *(st.booleans(), st.booleans(), seconds, seconds, st.booleans(), st.booleans()),
 )
+
+PARTS = (
+    Hop(P, 1, 1, 185, mpp=MPP(addr("A"), 555)),
+    Hop(P, 1, 1, 185, mpp=MPP(addr("A"), 555)),
+    Hop(P, 1, 1, 185, mpp=MPP(addr("B"), 555)),
+    Hop(P, 1, 1, 185, mpp=MPP(addr("A"), 740)),
+    Hop(P, 1, 1, 185, encrypted_data=b"1", blinded_total_msat=555),
+    Hop(P, 1, 1, 185, encrypted_data=b"2", blinded_total_msat=555),
+    Hop(P, 1, 1, 185, encrypted_data=b"3", blinded_total_msat=740),
+    Hop(P, 1, 1, 185, encrypted_data=b"4", blinded_total_msat=0),
+    Hop(P, 1, 1, 555),
+)
+"""Last hops of parts: of one payment, of another, and of no payment in parts."""
 
 
 @st.composite
@@ -197,18 +210,25 @@ class Stores(RuleBasedStateMachine):
     def register(self, identifier: bytes, attempt: Attempt) -> None:
         self.ask(lambda store: store.register_attempt(identifier, attempt))
 
-    @rule(identifier=identifiers, first=attempts, count=st.integers(1, 3))
-    def register_parts(self, identifier: bytes, first: Attempt, count: int) -> None:
-        """Begin a payment of 555 and make parts that fit, so that there is something to settle."""
+    @rule(identifier=identifiers, first=attempts, last=st.lists(st.sampled_from(PARTS), max_size=3))
+    def register_parts(self, identifier: bytes, first: Attempt, last: list[Hop]) -> None:
+        """Begin a payment of 555 and make parts that often fit, so that something can settle."""
         info = CreationInfo(identifier, 555, 1_000_000_000)
         self.ask(lambda store: store.init_payment(identifier, info))
-        for step in range(count):
-            last = Hop(P, 1, 1, 185, mpp=MPP(addr("A"), 555))
+        for step, hop in enumerate(last or PARTS[:1]):
             attempt = Attempt(
                 first.attempt_index + step,
                 digest("part", first.attempt_index + step),
-                Route(1, 200, P, (last,)),
+                Route(1, 200, P, (hop,)),
                 first.attempted_at_ns,
+            )
+            self.ask(lambda store, attempt=attempt: store.register_attempt(identifier, attempt))
+
+    @rule(identifier=identifiers, first=indexes, last=st.lists(st.sampled_from(PARTS), max_size=3))
+    def register_more(self, identifier: bytes, first: int, last: list[Hop]) -> None:
+        for step, hop in enumerate(last):
+            attempt = Attempt(
+                first + step, digest("more", first + step), Route(1, 200, P, (hop,)), first
             )
             self.ask(lambda store, attempt=attempt: store.register_attempt(identifier, attempt))
 
@@ -241,8 +261,10 @@ class Stores(RuleBasedStateMachine):
     def delete(self, identifier: bytes, attempts_only: bool) -> None:
         self.ask(lambda store: store.delete_payment(identifier, attempts_only))
 
-    @rule(failed_only=st.booleans(), attempts_only=st.booleans())
-    def delete_many(self, failed_only: bool, attempts_only: bool) -> None:
+    @rule(failed_only=st.booleans(), attempts_only=st.booleans(), often=st.integers(0, 2))
+    def delete_many(self, failed_only: bool, attempts_only: bool, often: int) -> None:
+        if often == 0:
+            failed_only = attempts_only = True
         self.ask(lambda store: store.delete_payments(failed_only, attempts_only))
 
     @rule(identifier=identifiers, number=st.integers(0, 30))
