@@ -15,6 +15,7 @@ import click
 import msgspec
 from msgspec import inspect as shapes
 
+from docs.payment_parts import payment_methods, payment_values, store_errors
 from engine.cli.main import cli
 from engine.config import Config
 from engine.core.commands import COMMAND_TYPES, Command
@@ -28,6 +29,8 @@ PAGES: Final = (
     "reference/events.md",
     "reference/config.md",
     "reference/cli.md",
+    "reference/payments.md",
+    "reference/payment-codes.md",
 )
 
 EFFECTS: Final = {
@@ -209,6 +212,9 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "events": events,
     "config": config,
     "cli": cli_commands,
+    "payment-methods": payment_methods,
+    "payment-values": payment_values,
+    "payment-faults": store_errors,
 }
 
 
