@@ -26,7 +26,7 @@ def sources(*folders: str) -> list[Path]:
 
 PROGRAM = sources("engine", "wal", "bench")
 EVERYTHING = [*PROGRAM, *sources("tests", "docs")]
-PAYMENT_RULES = [
+PAYMENT_RULES = ("checking", "compatibility", "errors", "paging", "records", "rules", "state")
     "checking",
     "compatibility",
     "errors",
