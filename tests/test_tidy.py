@@ -27,15 +27,6 @@ def sources(*folders: str) -> list[Path]:
 PROGRAM = sources("engine", "wal", "bench")
 EVERYTHING = [*PROGRAM, *sources("tests", "docs")]
 PAYMENT_RULES = ("checking", "compatibility", "errors", "paging", "records", "rules", "state")
-    "checking",
-    "compatibility",
-    "errors",
-    "paging",
-    "records",
-    "rules",
-    "state",
-    "values",
-]
 PURE = [
     *sources("engine/core", "engine/validation"),
     *(ROOT / "engine" / "payments" / f"{rule}.py" for rule in PAYMENT_RULES),
