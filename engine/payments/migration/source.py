@@ -95,8 +95,15 @@ class StoreSource:
         return self._counters.payments
 
     def batches(self, place: Place, batch_size: int) -> Iterator[SourceBatch]:
-        """Yield its payments as they are."""
+        """Yield its payments as they are.
+
+        Raises:
+            SourceChangedError: there are newer ones than when it was opened; where they come as
+                fast as they are moved, it would never end.
+        """
         for records in self._store.read_records(place.after, batch_size):
+            if records[-1].sequence_number > self._counters.sequence_number:
+                raise self._changed("has payments that were not there at first")
             yield SourceBatch(records)
 
     def counters(self) -> tuple[int, int]:
@@ -109,10 +116,14 @@ class StoreSource:
         Raises:
             SourceChangedError: it was written to, or it counts other payments than it has.
         """
-        if self._store.counters() != self._counters or moved != self._counters.payments:
-            raise SourceChangedError(
-                f"{self.name} was written to while it was read, or has not the "
-                f"{self._counters.payments} payments it counts ({moved} were read): stop what uses "
-                "it, run `paychan payments verify`, then migrate into a new store"
-            )
+        if self._store.counters() != self._counters:
+            raise self._changed("counts other than at first")
+        if moved != self._counters.payments:
+            raise self._changed(f"counts {self._counters.payments} payments, and has {moved}")
         return ()
+
+    def _changed(self, how: str) -> SourceChangedError:
+        return SourceChangedError(
+            f"{self.name} {how}: stop what writes to it, run `paychan payments verify` on it, "
+            "remove the destination and migrate again"
+        )
