@@ -99,6 +99,9 @@ class Bucket:
         below = self._root
         while not isinstance(below, Leaf):
             page = self._read(below)
+            if isinstance(page, Leaf) and below is self._root:
+                # A bucket of one leaf, as of nearly every payment: its keys are asked for in turn.
+                self._root = page
             below = page if isinstance(page, Leaf) else self._child(below, page, key)
         index = bisect_right(below.keys, key) - 1
         return below, index if index >= 0 and below.keys[index] == key else None

@@ -10,6 +10,9 @@ from typing import Any, Final
 
 U64_BYTES: Final = 8
 
+_MARKS: Final = 0xFD
+"""From here on a first byte says how wide the number behind it is."""
+
 _WIDTHS: Final = {0xFD: ("H", 0xFD), 0xFE: ("I", 1 << 16), 0xFF: ("Q", 1 << 32)}
 _BIG_SIZE: Final = {mark: (struct.Struct(">" + c), low) for mark, (c, low) in _WIDTHS.items()}
 _COMPACT: Final = {mark: (struct.Struct("<" + c), low) for mark, (c, low) in _WIDTHS.items()}
@@ -25,31 +28,32 @@ class Fields:
     Every method raises `MalformedError` where the bytes end early or are not as they must be.
     """
 
-    __slots__ = ("_at", "_data")
+    __slots__ = ("_at", "_data", "_size")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._size = len(data)
         self._at = 0
 
     def __len__(self) -> int:
         """Return how many bytes are left."""
-        return len(self._data) - self._at
+        return self._size - self._at
 
     def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
         """Take fields of fixed width."""
         start = self._at
-        if layout.size > len(self._data) - start:
-            raise MalformedError(f"it ends {layout.size - len(self)} bytes early")
-        self._at = start + layout.size
+        self._at = end = start + layout.size
+        if end > self._size:
+            raise MalformedError(f"it ends {end - self._size} bytes early")
         return layout.unpack_from(self._data, start)
 
     def take(self, size: int) -> bytes:
         """Take `size` bytes."""
         start = self._at
-        if size > len(self._data) - start:
-            raise MalformedError(f"it ends {size - len(self)} bytes early")
-        self._at = start + size
-        return self._data[start : start + size]
+        self._at = end = start + size
+        if end > self._size:
+            raise MalformedError(f"it ends {end - self._size} bytes early")
+        return self._data[start:end]
 
     def counted(self, size_max: int) -> bytes:
         """Take bytes behind their compact size of at most `size_max`."""
@@ -61,7 +65,7 @@ class Fields:
     def stream(self) -> Iterator[tuple[int, bytes]]:
         """Take all that is left as a TLV stream (BOLT 1): types rise, nothing follows the last."""
         last = -1
-        while len(self):
+        while self._at < self._size:
             kind = self._prefixed(_BIG_SIZE)
             if kind <= last:
                 raise MalformedError(f"record {kind} follows record {last}")
@@ -74,8 +78,12 @@ class Fields:
             raise MalformedError(f"{len(self)} bytes follow its last field")
 
     def _prefixed(self, widths: dict[int, tuple[struct.Struct, int]]) -> int:
-        first = self.take(1)[0]
-        if first not in widths:
+        at = self._at
+        self._at = at + 1
+        if at >= self._size:
+            raise MalformedError("it ends 1 bytes early")
+        first = self._data[at]
+        if first < _MARKS:
             return first
         layout, lowest = widths[first]
         number = int(self.unpack(layout)[0])

@@ -208,7 +208,7 @@ class LndPayments:
             raise UnknownLayoutError(
                 self.path,
                 f"its schema version is {version}, and payments can be read from {VERSION_MIN} on: "
-                "start lnd 0.11 or later on a copy once, which brings it up to date",
+                "start lnd 0.12 or later on a copy once, which brings it up to date",
             )
         return int(version)
 

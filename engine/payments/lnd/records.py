@@ -29,6 +29,9 @@ _FAILURE_END: Final = struct.Struct(">BI")
 _INDEX_ENTRY: Final = struct.Struct(">BB32s")
 _NUMBER: Final = struct.Struct(">Q")
 
+_FAILURE_REASONS: Final = {int(reason): reason for reason in AttemptFailureReason}
+_PAYMENT_REASONS: Final = {int(reason): reason for reason in FailureReason}
+
 _NS_PER_S: Final = 1_000_000_000
 _YEAR_ONE: Final = frozenset({-62_135_596_800, -6_795_364_578_871_345_152})
 """How Go says that a time is unset, in seconds and, with overflow, in nanoseconds."""
@@ -131,16 +134,16 @@ def read_failure(value: bytes) -> Failure:
     message = fields.counted(MESSAGE_BYTES_MAX)
     reason, source = fields.unpack(_FAILURE_END)
     fields.end()
-    if reason > max(AttemptFailureReason):
+    if reason not in _FAILURE_REASONS:
         raise MalformedError(f"attempts do not fail for reason {reason}")
-    return Failure(failed, AttemptFailureReason(reason), source, message or None)
+    return Failure(failed, _FAILURE_REASONS[reason], source, message or None)
 
 
 def read_reason(value: bytes) -> FailureReason:
     """Read the one byte that says why a payment failed."""
-    if len(value) != 1 or value[0] > max(FailureReason):
+    if len(value) != 1 or value[0] not in _PAYMENT_REASONS:
         raise MalformedError(f"payments do not fail for reason {value[:8].hex() or 'nothing'}")
-    return FailureReason(value[0])
+    return _PAYMENT_REASONS[value[0]]
 
 
 def _time(nanoseconds: int) -> int:
