@@ -33,10 +33,12 @@ PAGE_BYTES_MAX: Final = 4 << 20
 KEPT_BYTES_MAX: Final = 8 << 20
 """How many bytes of pages stay in memory, the ones used last."""
 
-READ_BYTES_FREE: Final = 1 << 30
-READ_TIMES_MAX: Final = 256
-"""How often a file may be read over, above the free part. A look-up that misses reads a page of at
-most 64 KiB for a payment of at least 300 bytes; only a made-up tree costs more than this."""
+READ_BYTES_FREE: Final = 64 << 20
+READ_TIMES_MIN: Final = 16
+PAYMENT_BYTES: Final = 64
+"""How much may be read in all: the free part, and the file so often over. A look-up that misses
+reads one page for one payment, and no payment takes less than four times these bytes of the file,
+so a sound file stays below a quarter of that; only a made-up tree costs more."""
 
 ROOT_OWNER: Final = 1
 """What points at the root page: the meta page, and nothing else."""
@@ -171,9 +173,13 @@ class BboltFile:
         if len(data) < size:
             self.refuse(number, "the file ends in it: it was cut while it was read")
         self._read_bytes += size
-        if self._read_bytes > READ_BYTES_FREE + READ_TIMES_MAX * self._size:
+        if self._read_bytes > self._read_bytes_max():
             self.refuse(number, "to read this file takes more work than a sound one does")
         return data
+
+    def _read_bytes_max(self) -> int:
+        times = READ_TIMES_MIN + self.meta.page_size // PAYMENT_BYTES
+        return READ_BYTES_FREE + times * self._size
 
     def _keep(self, number: int, size: int, page: Page) -> None:
         self._kept[number] = size, page

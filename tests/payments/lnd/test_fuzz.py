@@ -11,7 +11,7 @@ import pytest
 from engine.payments.lnd import DamagedFileError, DamagedPaymentError
 from tests.payments.lnd.fuzz import Outcome, Specimen, damaged, in_order, specimens
 
-QUICK, FULL = 60, 4_000
+QUICK, FULL = 60, 3_000
 DEPTH = 8
 """Pages a look-up of these files goes through at the most, with room for damage that adds some."""
 

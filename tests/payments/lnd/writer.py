@@ -14,10 +14,14 @@ BRANCH, LEAF, META, FREELIST = 1, 2, 4, 16
 
 @dataclass
 class Tree:
-    """A bucket: keys with their values or buckets, and its counter."""
+    """A bucket: keys with their values or buckets, and its counter.
+
+    One that `is_whole` lies in one leaf, however long, which bbolt would not do.
+    """
 
     items: dict[bytes, "bytes | Tree"] = field(default_factory=dict)
     sequence: int = 0
+    is_whole: bool = False
 
     def __setitem__(self, key: bytes, value: "bytes | Tree") -> None:
         self.items[key] = value
@@ -58,7 +62,7 @@ class Writer:
         rows = [(key, *self.value(tree.items[key])) for key in sorted(tree.items)]
         level = [
             (page[0][0] if page else b"", self.add(LEAF, len(page), leaf_body(page)))
-            for page in self.split(rows)
+            for page in ([rows] if tree.is_whole else self.split(rows))
         ]
         while len(level) > 1:
             level = [
