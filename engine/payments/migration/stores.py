@@ -9,7 +9,7 @@ from engine.payments.migration.report import Report
 from engine.payments.migration.source import Source, StoreSource
 from engine.payments.opening import open_payment_db
 
-_PASSWORD: Final = re.compile(r"(?<=//)([^/@:]*):[^/@]*@")
+_PASSWORD: Final = re.compile(r"^(\w+://[^/@:]*):[^/]*@")
 
 
 def migrate_store(

@@ -153,6 +153,15 @@ def test_the_second_meta_page_is_found_without_the_first(tmp_path, page_size):
     assert opened(tmp_path / "a.db", b"\xff" * 200 + data[200:]) == nested()
 
 
+def test_what_looks_like_a_meta_page_elsewhere_is_none(tmp_path):
+    """The first is torn, and in its page lies one that says of itself that it lies elsewhere."""
+    data = bytearray(file_bytes(nested()))
+    decoy = rewritten(bytes(data), 1, txid=1000, root=2)[4096:4200]
+    data[1024 : 1024 + len(decoy)] = decoy
+    data[16] ^= 1
+    assert opened(tmp_path / "a.db", bytes(data)) == nested()
+
+
 def test_the_meta_page_of_the_newer_transaction_counts(tmp_path):
     data = file_bytes(nested())
     older = rewritten(data, 0, root=3, txid=7)

@@ -289,6 +289,12 @@ DAMAGES = {
     "records out of order": (
         broken(b"payment-creation-info", CREATION + b"\xfe\0\1\0\0\0"), "follows record 65539",
     ),
+    "a record twice in a stream": (
+        broken(
+            b"payment-creation-info", CREATION[:52] + b"hola" + 2 * b"\xfe\0\1\0\0\0"
+        ),
+        "follows record 65536",
+    ),
     "a record that is not custom": (
         broken(b"payment-creation-info", CREATION[:52] + b"hola\7\0"), "record 7 is not a custom",
     ),
