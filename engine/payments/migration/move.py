@@ -132,11 +132,21 @@ class Migration:
             self._destination.write_records(records, encode_note(note))
         except PaymentDBError as error:
             check_records(records)
+            self._refuse_others(note.totals.payments - len(records))
             # Each is fine by itself; two of them exclude another.
             numbers = f"{records[0].sequence_number} to {records[-1].sequence_number}"
             raise UnacceptableRecordError(
                 f"the payments with the numbers {numbers} cannot be in one store: {error}"
             ) from error
+
+    def _refuse_others(self, payments: int) -> None:
+        """Allow only a destination that has what this migration wrote to it."""
+        found = self._destination.counters().payments
+        if found != payments:
+            raise OtherMigrationError(
+                f"{self._name} has {found} payments, and {payments} were moved: somebody else "
+                "writes to it, perhaps the same migration in another process; let only one run"
+            )
 
     def _compare(self, note: Note, written: tuple[PaymentRecord, ...]) -> None:
         read = self._destination.read_records(note.compared.after, len(written))
@@ -157,12 +167,7 @@ class Migration:
         sequence_number, attempt_index = self._source.counters()
         self._destination.raise_counters(sequence_number, attempt_index)
         counters = self._destination.counters()
-        if (counters.payments, counters.duplicates) != (totals.payments, totals.duplicates):
-            raise OtherMigrationError(
-                f"{self._name} has {counters.payments} payments and {counters.duplicates} "
-                f"duplicates, and {totals.payments} and {totals.duplicates} were moved: somebody "
-                "else writes to it; remove the store and begin again"
-            )
+        self._refuse_others(totals.payments)
         self._destination.write_records((), None)
         return counters
 

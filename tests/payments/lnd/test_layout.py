@@ -81,6 +81,12 @@ def test_long_failure_messages_and_long_routes_lie_in_further_pages(tmp_path):
     assert read_node(node_of(records), tmp_path) == (records, [])
 
 
+def test_a_legacy_hop_with_records_keeps_both(tmp_path):
+    route = last_hop(STANDARD.attempts[0].route, legacy_payload=True)
+    record = replace(STANDARD, attempts=(replace(STANDARD.attempts[0], route=route),))
+    assert read_node(node_of([record]), tmp_path) == ([record], [])
+
+
 def test_payments_come_in_the_order_of_the_index(tmp_path):
     records = Samples(3).records(200)
     assert len({record.info.identifier < records[0].info.identifier for record in records}) == 2

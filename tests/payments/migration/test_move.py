@@ -160,8 +160,14 @@ def test_a_note_that_is_not_known_is_refused(store, note):
 
 # The end of the process at every point ------------------------------------------------------------
 
+FIRST_AND_LAST = {("write_records", 1), ("write_records", 2), ("write_records", 8)} | {
+    ("read_records", 1), ("read_records", 6), ("raise_counters", 1),
+}  # fmt: skip
 POINTS = [
-    (name, when, after)
+    pytest.param(
+        *(name, when, after),
+        marks=() if (name, when) in FIRST_AND_LAST else pytest.mark.slow,
+    )
     for name, calls in {"write_records": 8, "read_records": 6, "raise_counters": 1}.items()
     for when in range(1, calls + 1)
     for after in (False, True)
@@ -364,6 +370,21 @@ def test_a_destination_that_is_written_to_meanwhile_is_noticed(store):
         moved(filled(ModelDB()), store, progress=write_too)
     assert len(written) == 1
     assert store.note() is not None
+
+
+def test_the_same_migration_in_another_process_is_noticed(store):
+    source = filled(ModelDB())
+
+    def move_too(progress: Any) -> None:
+        if progress.done == 14:
+            with pytest.raises(EndError):
+                moved(source, Dying(store, "write_records", 2, after=True))
+
+    with pytest.raises(OtherMigrationError, match="another process"):
+        moved(source, store, progress=move_too)
+    # What both wrote is whole, and one of them can go on.
+    moved(source, store)
+    assert state_of_store(store) == state_of_store(source)
 
 
 # Rehearsal, progress, report ----------------------------------------------------------------------
