@@ -39,6 +39,7 @@ from tests.payments.lnd.nodes import Node, attempt_bytes, hop_bytes, node_of, ro
 from tests.payments.lnd.real import FOLDER, needs_real_files, real_file
 from tests.payments.lnd.samples import Samples
 from tests.payments.lnd.writer import Tree
+from tests.payments.migration.dying import Dying, EndError
 
 HOUR = 3600 * SECOND
 
@@ -244,6 +245,21 @@ def test_an_attempt_without_an_index_that_is_in_flight_has_failed(importer):
     assert [each.status for each in map(importer.store.fetch_payment, map(hashed, (1, 2, 4)))] == [
         PaymentStatus.FAILED, PaymentStatus.IN_FLIGHT, PaymentStatus.FAILED,
     ]  # fmt: skip
+
+
+def test_indexes_that_are_made_up_stay_the_same_wherever_it_ended(store, importer):
+    sources = [m(3 * number, 0) for number in range(1, 20)]
+    path = node_of(sources, attempt_bound=77).write(importer.path)
+    for when in (2, 3, 4):
+        with LndPayments(path) as payments:
+            dying = Dying(store, "write_records", when, after=True)
+            migration = Migration(LndSource(payments), dying, "the store")
+            with pytest.raises(EndError):
+                migration.run(batch_size=2)
+    report = importer.file(path)
+    indexes = [record.attempts[0].attempt_index for record in importer.records]
+    assert indexes == list(range(77, 96))
+    assert report.totals.repaired == report.totals.warning_count == 19
 
 
 def test_222_in_flight_stays_in_flight(importer):

@@ -67,6 +67,9 @@ def test_numbers_that_begin_at_zero_move_up_with_their_duplicates(old_file):
         assert [each.sequence_number for each in found.duplicates] == [
             each.sequence_number + 1 for each in record.duplicates
         ]
+    with LndPayments(old_file) as payments:
+        assert payments.counters.sequence_number == 1000
+        assert LndSource(payments).counters() == (1001, 0)
 
 
 def fingerprint(path: Path) -> bytes:

@@ -19,7 +19,10 @@ from engine.payments.migration import (
     rehearse,
 )
 from engine.payments.migration.comparison import DIFFERENCES_MAX, differences
-from engine.payments.records import PaymentRecord
+from engine.payments.migration.note import FORMAT, Note, encode_note
+from engine.payments.migration.report import WARNINGS_MAX, Pace, Totals
+from engine.payments.migration.source import Place
+from engine.payments.records import Counters, PaymentRecord
 from tests.payments.builders import (
     begun,
     make_attempt,
@@ -29,6 +32,7 @@ from tests.payments.builders import (
     state_of_store,
 )
 from tests.payments.lnd.samples import Samples
+from tests.payments.migration.dying import Dying, EndError
 from tests.payments.model import ModelDB
 
 
@@ -41,33 +45,6 @@ def filled(store: PaymentDB, count: int = 40, number: int = 1) -> PaymentDB:
 
 def moved(source: PaymentDB, destination: PaymentDB, batch_size: int = 7, **more: Any):
     return Migration(StoreSource(source, "here"), destination, "there", **more).run(batch_size)
-
-
-class EndError(Exception):
-    """Stands for the end of the process."""
-
-
-class Dying:
-    """A store that ends the process at its `when`th call of `name`, before or after it."""
-
-    def __init__(self, store: PaymentDB, name: str, when: int, after: bool) -> None:
-        self.store = store
-        self.name = name
-        self.left = when
-        self.after = after
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.store, name)
-        return method if name != self.name else lambda *a, **k: self.call(method, *a, **k)
-
-    def call(self, method: Any, *arguments: Any, **named: Any) -> Any:
-        self.left -= 1
-        if self.left == 0 and not self.after:
-            raise EndError
-        answer = method(*arguments, **named)
-        if self.left == 0:
-            raise EndError
-        return answer
 
 
 # All of it ----------------------------------------------------------------------------------------
@@ -150,7 +127,10 @@ def test_an_unfinished_migration_goes_on_from_its_own_source_only(store):
     assert store.counters().payments == 40
 
 
-@pytest.mark.parametrize("note", [b"", b"{}", b'{"format":2}', b"\xff"])
+NEWER = encode_note(Note(FORMAT + 1, "00", "here", Place(), 0, Totals()))
+
+
+@pytest.mark.parametrize("note", [b"", b"{}", b'{"format":2}', b"\xff", NEWER])
 def test_a_note_that_is_not_known_is_refused(store, note):
     store.write_records((), note)
     with pytest.raises(OtherMigrationError):
@@ -205,10 +185,9 @@ def test_what_was_written_before_the_end_is_compared_after_it(store):
     source = filled(ModelDB())
     with pytest.raises(EndError):
         moved(source, Dying(store, "write_records", 2, after=True))
-    reading = Changing(store, place=0)
-    with pytest.raises(ComparisonError):
-        moved(source, reading)
-    assert reading.reads == 1
+    with pytest.raises(ComparisonError) as caught:
+        moved(source, Changing(store, place=0))
+    assert caught.value.identifier == Samples(1).records(1)[0].info.identifier
 
 
 # Comparison ---------------------------------------------------------------------------------------
@@ -220,14 +199,12 @@ class Changing:
     def __init__(self, store: PaymentDB, place: int) -> None:
         self.store = store
         self.place = place
-        self.reads = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
 
     def read_records(self, after: int = 0, batch_size: int = 500) -> Iterator[Any]:
         for batch in self.store.read_records(after, batch_size):
-            self.reads += 1
             records = list(batch)
             if self.place < len(records):
                 records[self.place] = self.changed(records[self.place])
@@ -357,6 +334,32 @@ def test_a_source_that_is_written_to_meanwhile_is_noticed(store):
     assert store.note() is not None
 
 
+def test_a_source_that_counts_on_meanwhile_is_noticed(store):
+    source = filled(ModelDB())
+
+    def count_on(_: object) -> None:
+        source.raise_counters(0, 9_999)
+
+    with pytest.raises(SourceChangedError, match="counts other than at first"):
+        moved(source, store, progress=count_on)
+
+
+class Miscounting(ModelDB):
+    """A store that counts a payment it does not have."""
+
+    def counters(self) -> Counters:
+        counters = super().counters()
+        return replace(counters, payments=counters.payments + 1)
+
+
+def test_a_source_that_has_not_what_it_counts_is_noticed(store):
+    source = filled(Miscounting())
+    with pytest.raises(SourceChangedError, match="counts 41 payments, and has 40"):
+        moved(source, store)
+    with pytest.raises(SourceChangedError, match="counts 41 payments, and has 40"):
+        rehearse(StoreSource(source, "here"), "there")
+
+
 def test_a_destination_that_is_written_to_meanwhile_is_noticed(store):
     written = []
 
@@ -413,6 +416,23 @@ def test_progress_has_a_rate_and_a_time_left():
     assert (told[0].rate, told[0].seconds_left) == (0, None)
     assert (told[4].rate, told[4].seconds_left) == (21 / 4, 19 / (21 / 4))
     assert told[-1].seconds_left == 0
+
+
+def test_the_rate_is_that_of_the_last_half_minute():
+    seconds = iter([0.0, 10.0, 20.0, 30.0, 60.0, 70.0])
+    pace = Pace(1_000, lambda: next(seconds))
+    assert [pace.at(done).rate for done in (0, 100, 200, 300, 330, 340)] == [
+        0, 10, 10, 10, 1, 1,
+    ]  # fmt: skip
+
+
+def test_warnings_are_counted_and_the_first_kept():
+    totals = Totals()
+    for batch in range(3):
+        totals.warn([f"{batch} {index}" for index in range(30)], unquoted=5)
+    assert totals.warning_count == 105
+    assert len(totals.warnings) == WARNINGS_MAX
+    assert (totals.warnings[0], totals.warnings[-1]) == ("0 0", "1 19")
 
 
 def test_progress_goes_on_where_it_was():
