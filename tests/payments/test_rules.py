@@ -112,6 +112,11 @@ def test_the_status_needs_no_routes(resolutions, why, expected):
     assert status_of(tally_of_codes(codes(resolutions)), reason(why)) is STATUS[expected]
 
 
+def test_codes_are_counted():
+    assert tally_of_codes([1, None, 2, 2, None, None]) == Tally(in_flight=3, settled=1, failed=2)
+    assert tally_of_codes([]) == Tally(0, 0, 0, 0, 0) == Tally()
+
+
 @pytest.mark.parametrize("unknown", [999, 0, 3, -1])
 def test_an_unknown_resolution_is_an_error(unknown):  # row 26
     with pytest.raises(PaymentDBError) as refusal:
@@ -143,6 +148,7 @@ def test_a_status_permits(where, init, update, remove):
 REGISTRABLE = """
     no.  status     settled  reason  result
     35   Initiated  no       no      ok
+    35b  Initiated  yes      yes     ok
     36   InFlight   no       no      ok
     37   InFlight   yes      no      payment_pending_settled
     37b  InFlight   yes      yes     payment_pending_settled

@@ -139,7 +139,10 @@ def test_a_deleted_payment_ends_its_stream(tower):
     one, other, third = (begun(tower) for _ in range(3))
     streams = [tower.subscribe(identifier) for identifier in (one, other, third)]
     tower.register_attempt(third, make_attempt(1))
+    tower.delete_payment(other, failed_attempts_only=True)
+    assert not streams[1].is_ended
     tower.delete_payment(one)
+    assert streams[0].is_ended
     assert tower.delete_payments() == 1
     assert [stream.is_ended for stream in streams] == [True, True, False]
     assert [rest(stream) for stream in streams] == [
@@ -210,6 +213,100 @@ def test_much_that_is_in_flight_is_not_lagging():
     everything = tower.subscribe_all()
     attempts_of(tower, identifiers[0], range(1, 3))
     assert len(rest(everything)) == 54
+
+
+def test_what_is_thinned_out_keeps_the_order_of_what_happened():
+    tower = ControlTower(ModelDB(), updates_max=8)
+    everything = tower.subscribe_all()
+    one, other = begun(tower), begun(tower)
+    attempts_of(tower, one, range(1, 4))
+    tower.fail_payment(one, FailureReason.ERROR)
+    order = [(payment.info.identifier, payment.status.name) for payment in waiting(everything)]
+    assert order == [(other, "INITIATED"), (one, "FAILED")]
+
+
+def test_half_of_the_room_must_become_free():
+    for payments, is_cut_off in ((4, False), (5, True)):
+        tower = ControlTower(ModelDB(), updates_max=8)
+        everything = tower.subscribe_all()
+        identifiers = [begun(tower) for _ in range(payments)]
+        for index in range(9 - payments):
+            tower.register_attempt(identifiers[0], make_attempt(2 * index + 1))
+            tower._store.fail_attempt(identifiers[0], 2 * index + 1, failure())
+        assert everything.is_ended is is_cut_off
+
+
+def test_a_stream_that_ended_is_forgotten_at_once():
+    tower = ControlTower(ModelDB())
+    one, other = begun(tower), begun(tower)
+    streams = [tower.subscribe(one), tower.subscribe(other), tower.subscribe_all()]
+    tower.fail_payment(one, FailureReason.ERROR)
+    assert list(tower._of_one) == [other]
+    streams[1].cancel()
+    streams[2].cancel()
+    tower.register_attempt(other, make_attempt(1))
+    assert (dict(tower._of_one), tower._of_all) == ({}, [])
+
+
+def test_a_reader_is_woken_for_all_that_concerns_it():
+    tower = ControlTower(ModelDB())
+    identifier = begun(tower)
+    woken: list[str] = []
+    one = tower.subscribe(identifier, wake=lambda: woken.append("one"))
+    everything = tower.subscribe_all(wake=lambda: woken.append("all"))
+    assert woken == ["one", "all"]
+    tower.register_attempt(identifier, make_attempt(1))
+    assert woken[2:] == ["one", "all"]
+    everything.cancel()
+    one.end()
+    assert woken[4:] == ["all", "one"]
+    tower.fail_attempt(identifier, 1, failure())
+    assert woken[6:] == []
+    assert rest(one) == [("INITIATED", 0), ("IN_FLIGHT", 1)]
+
+
+class Busy(ModelDB):
+    """A store in which something happens before and after it looks for what is in flight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = self.after = lambda: None
+
+    def fetch_in_flight_payments(self) -> list:
+        self.before()
+        found = super().fetch_in_flight_payments()
+        self.after()
+        return found
+
+
+def test_what_happens_while_a_stream_begins_is_told_once_and_as_it_is():
+    store = Busy()
+    tower = ControlTower(store)
+    quiet, early, late, paid_meanwhile, gone = (begun(tower) for _ in range(5))
+    attempts = iter(range(1, 9))
+
+    def fail_one(identifier: bytes) -> None:
+        index = next(attempts)
+        tower.register_attempt(identifier, make_attempt(index))
+        tower.fail_attempt(identifier, index, failure())
+
+    def after() -> None:
+        fail_one(late)
+        tower.register_attempt(paid_meanwhile, make_attempt(50))
+        tower.settle_attempt(paid_meanwhile, 50, settle())
+        tower.fail_payment(gone, FailureReason.ERROR)
+        tower.delete_payment(gone)
+
+    store.before = lambda: fail_one(early)
+    store.after = after
+    updates = list(waiting(tower.subscribe_all()))
+    assert len(updates) == 4
+    assert {payment.info.identifier: paid(payment) for payment in updates} == {
+        quiet: ("INITIATED", 0),
+        early: ("IN_FLIGHT", 1),
+        late: ("IN_FLIGHT", 1),
+        paid_meanwhile: ("SUCCEEDED", 1),
+    }
 
 
 def test_there_may_be_so_many_subscriptions():
