@@ -12,7 +12,7 @@ import msgspec
 
 from engine.channels.options import LaneOptions, PlacementOptions, ShardOptions
 from engine.gateway.options import GatewayOptions
-from engine.gateway.payments.options import PaymentsOptions
+from engine.gateway.payments.options import PaymentsOptions, without_password
 from engine.validation.options import RiskOptions, ValidationOptions
 from engine.verify.options import VerifyOptions
 
@@ -104,7 +104,7 @@ def _convert(settings: Mapping[str, tuple[Any, str]]) -> Config:
         config = msgspec.convert(nested, Config, strict=False)
     except msgspec.ValidationError as error:
         stood = {key: f"{value!r} from {origin}" for key, (value, origin) in settings.items()}
-        raise ConfigError(f"{error}; given: {stood}") from error
+        raise ConfigError(without_password(f"{error}; given: {stood}")) from error
     _check_together(config)
     return config
 

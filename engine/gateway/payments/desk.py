@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from engine.gateway.payments.options import PaymentsOptions
+from engine.gateway.payments.options import PaymentsOptions, without_password
 from engine.gateway.payments.refusals import fault, refusal
 from engine.gateway.problems import Problem
 from engine.payments import PaymentDB, PaymentDBError, StoreError, open_payment_db
@@ -96,7 +96,7 @@ class _Health:
     def failed(self, error: StoreError) -> None:
         kind = type(error).__name__
         if self._seen != kind:
-            log.error("payments_store_failed", kind=kind, error=str(error))
+            log.error("payments_store_failed", kind=kind, error=without_password(str(error)))
         self._seen = kind
 
     def is_well(self) -> None:
