@@ -7,9 +7,9 @@ meanwhile waits, and the first of them leads next.
     leads    makes calls A, syncs     gathers A    makes calls B C D A, syncs
     waits         B C D come                            E F come
 
-The next to lead gathers for a moment: those who were just answered are likely to be back at once,
-and otherwise every caller would miss every other sync. A caller who is alone leads at once and
-waits for nobody but the disk.
+Whoever leads next gathers for a moment those who were just answered: they are likely to be back at
+once, and otherwise half of them would miss every sync. A caller who is alone waits for nobody but
+the disk.
 
 Nobody is answered before the sync, not even with a refusal: it may rest on what is not durable yet.
 """
@@ -79,6 +79,7 @@ class GroupCommit:
         self._gathers: Waiting | None = None
         self._expected = 0
         self._patience_s = 0.0
+        self._idle_from = 0.0
         self._calls = 0
         self._transactions = 0
 
@@ -101,8 +102,8 @@ class GroupCommit:
             if self._gathers is not None and len(self._queue) >= self._expected:
                 self._gathers.wake.release()
                 self._gathers = None
-        if not leads:
-            self._wait(waiting)
+            waiting.is_called = leads
+        self._wait(waiting)
         if not waiting.is_done:
             self._lead()
         return waiting.answer()
@@ -110,7 +111,8 @@ class GroupCommit:
     def _wait(self, waiting: Waiting) -> None:
         """Return when the call is answered, or when it is its turn to lead."""
         try:
-            waiting.wake.acquire()
+            if not waiting.is_called:
+                waiting.wake.acquire()
             if not waiting.is_done:
                 self._gather(waiting)
         except BaseException:
@@ -118,9 +120,9 @@ class GroupCommit:
             raise
 
     def _gather(self, waiting: Waiting) -> None:
-        """Let those come who were just answered; not for long."""
+        """Let those come who were just answered; not for long, and not after an idle moment."""
         with self._lock:
-            if len(self._queue) >= self._expected:
+            if len(self._queue) >= self._expected or time.perf_counter() > self._idle_from:
                 return
             self._gathers = waiting
         waiting.wake.acquire(timeout=self._patience_s)
@@ -161,7 +163,9 @@ class GroupCommit:
             for waiting in batch:
                 waiting.is_done = True
             with self._lock:
-                self._patience_s = min(PATIENCE * (time.perf_counter() - began), PATIENCE_S_MAX)
+                ended = time.perf_counter()
+                self._patience_s = min(PATIENCE * (ended - began), PATIENCE_S_MAX)
+                self._idle_from = ended + self._patience_s
                 self._expected = min(len(batch) + len(self._queue), CALLS_MAX)
                 self._call_next()
             for waiting in batch:
