@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 from docs.payment_parts import payment_methods, payment_values, store_errors
+from docs.schema_parts import schema_diagram, schema_tables
 from engine.cli.main import cli
 from engine.config import Config
 from engine.core.commands import COMMAND_TYPES, Command
@@ -31,6 +32,7 @@ PAGES: Final = (
     "reference/cli.md",
     "reference/payments.md",
     "reference/payment-codes.md",
+    "reference/payments-schema.md",
 )
 
 EFFECTS: Final = {
@@ -215,6 +217,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "payment-methods": payment_methods,
     "payment-values": payment_values,
     "payment-faults": store_errors,
+    "schema-diagram": schema_diagram,
+    "schema-tables": schema_tables,
 }
 
 
