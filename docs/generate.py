@@ -15,6 +15,8 @@ import click
 import msgspec
 from msgspec import inspect as shapes
 
+from docs.payment_parts import payment_methods, payment_values, store_errors
+from docs.schema_parts import schema_diagram, schema_tables
 from engine.cli.main import cli
 from engine.config import Config
 from engine.core.commands import COMMAND_TYPES, Command
@@ -28,6 +30,9 @@ PAGES: Final = (
     "reference/events.md",
     "reference/config.md",
     "reference/cli.md",
+    "reference/payments.md",
+    "reference/payment-codes.md",
+    "reference/payments-schema.md",
 )
 
 EFFECTS: Final = {
@@ -209,6 +214,11 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "events": events,
     "config": config,
     "cli": cli_commands,
+    "payment-methods": payment_methods,
+    "payment-values": payment_values,
+    "payment-faults": store_errors,
+    "schema-diagram": schema_diagram,
+    "schema-tables": schema_tables,
 }
 
 

@@ -24,6 +24,7 @@ from engine.channels.offline.history import EVENTS_TOLD, NEWEST, ChannelThen, Un
 from engine.channels.placement import PlacementRecord, load_or_create_placement
 from engine.channels.runtime import Runtime
 from engine.config import Config
+from engine.gateway.payments.desk import payments_desk
 from engine.gateway.server import Gateway, bind, hear_stop, listening
 from engine.gateway.state import GatewayState
 from engine.monitor.logs import logs_to_stderr
@@ -177,6 +178,7 @@ def serve(config: Config) -> None:
         OSError: the address cannot be had.
         ExceptionGroup: of `StartFailed`, as `running`.
         PlacementMismatch: the data directory is laid out otherwise than `config` asks.
+        StoreError: the payments database of `config` cannot be used.
     """
     uvloop.run(serve_until_stopped(config))
 
@@ -188,9 +190,12 @@ async def serve_until_stopped(config: Config, runtime: Runtime | None = None) ->
     hear_stop(told_to_stop)
     door = bind(config.gateway)  # before the engine starts: it takes seconds
     runtime = runtime or runtime_of(config)
-    async with running(config, runtime=runtime) as engine:
+    async with (
+        payments_desk(config.payments) as payments,
+        running(config, runtime=runtime) as engine,
+    ):
         hear_stop(told_to_stop)  # Ray, when it started, took SIGTERM for itself
-        state = GatewayState(engine.router, engine.pool, engine.feed, config.gateway)
+        state = GatewayState(engine.router, engine.pool, engine.feed, config.gateway, payments)
         async with listening(Gateway(state), door) as address:
             sys.stdout.write(f"paychan is ready on {address}\n")
             sys.stdout.flush()

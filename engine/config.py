@@ -12,11 +12,13 @@ import msgspec
 
 from engine.channels.options import LaneOptions, PlacementOptions, ShardOptions
 from engine.gateway.options import GatewayOptions
+from engine.gateway.payments.options import PaymentsOptions, without_password
 from engine.validation.options import RiskOptions, ValidationOptions
 from engine.verify.options import VerifyOptions
 
 ENV_PREFIX: Final = "PAYCHAN_"
-NOT_CONFIG: Final = frozenset({"PAYCHAN_SERVER"})
+NOT_CONFIG: Final = frozenset({"PAYCHAN_SERVER", "PAYCHAN_PAYMENTS_DB"})
+"""What single commands read."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,6 +36,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     validation: ValidationOptions = ValidationOptions()
     risk: RiskOptions = RiskOptions()
     verify: VerifyOptions = VerifyOptions()
+    payments: PaymentsOptions = PaymentsOptions()
 
 
 class ConfigError(Exception):
@@ -101,7 +104,7 @@ def _convert(settings: Mapping[str, tuple[Any, str]]) -> Config:
         config = msgspec.convert(nested, Config, strict=False)
     except msgspec.ValidationError as error:
         stood = {key: f"{value!r} from {origin}" for key, (value, origin) in settings.items()}
-        raise ConfigError(f"{error}; given: {stood}") from error
+        raise ConfigError(without_password(f"{error}; given: {stood}")) from error
     _check_together(config)
     return config
 

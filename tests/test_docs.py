@@ -11,6 +11,7 @@ from engine.core import transition
 from engine.core.events import EVENT_TYPES
 from engine.core.rejections import RETRYABLE, RejectCode
 from engine.core.types import State
+from engine.payments import PaymentDBCode
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -81,6 +82,15 @@ def test_a_result_code_has_its_chapter(code):
 def test_no_chapter_is_left_of_a_code_that_is_gone():
     page = DOCS / "reference" / "result-codes.md"
     assert headings(page)[1:] == [code.value for code in RejectCode]
+
+
+def test_a_payment_code_has_its_chapter_and_none_is_left_of_those_gone():
+    page = DOCS / "reference" / "payment-codes.md"
+    assert headings(page)[1:] == [*(code.value for code in PaymentDBCode), "Faults of a store"]
+    for code in PaymentDBCode:
+        text = chapter(page, code.value)
+        assert "\n- Raised by: " in text
+        assert "\n- Next: " in text
 
 
 def test_an_event_has_its_chapter():

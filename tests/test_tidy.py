@@ -26,7 +26,11 @@ def sources(*folders: str) -> list[Path]:
 
 PROGRAM = sources("engine", "wal", "bench")
 EVERYTHING = [*PROGRAM, *sources("tests", "docs")]
-PURE = sources("engine/core", "engine/validation")
+PAYMENT_RULES = ("checking", "compatibility", "errors", "paging", "records", "rules", "state")
+PURE = [
+    *sources("engine/core", "engine/validation"),
+    *(ROOT / "engine" / "payments" / f"{rule}.py" for rule in PAYMENT_RULES),
+]
 
 
 @cache

@@ -58,9 +58,14 @@ def show(config_file: Path | None, *, as_json: bool) -> None:
     """List every key, its value and where it came from."""
     config, origins = load(config_file, {})
     from engine.config import flatten
+    from engine.gateway.payments.options import without_password
 
     rows = [
-        {"key": key, "value": value, "origin": origins[key]}
+        {
+            "key": key,
+            "value": without_password(value) if isinstance(value, str) else value,
+            "origin": origins[key],
+        }
         for key, value in flatten(config).items()
     ]
     Output(as_json=as_json).records(rows, ("key", "value", "origin"))

@@ -22,6 +22,10 @@ COMMANDS = Commands(
         ),
         "claim": ("engine.cli.claim:claim", "Make, check, submit and look at claims."),
         "wal": ("engine.cli.wal:wal_group", "Look at the log on disk."),
+        "payments": (
+            "engine.cli.payments:payments_group",
+            "Keep Lightning-style payments: init, attempts, settle or fail.",
+        ),
         "backup": (
             "engine.cli.wal.copies:backup",
             "Copy a data directory to TARGET, also while the engine runs on it.",
@@ -45,10 +49,10 @@ COMMANDS = Commands(
 
 EPILOG = """
 A terminal gets tables; a pipe, or --json, gets one JSON object a line. All amounts are drops:
-1 XRP is 1000000.
+1 XRP is 1000000; those of payments are millisatoshis.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 rejected, 5 engine cannot be reached,
-6 what is on disk does not check out.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 rejected, 5 engine or store cannot be
+reached, 6 what is on disk does not check out.
 """
 
 

@@ -57,6 +57,8 @@ def _failure(error: BaseException, address: str) -> Failure | None:
     """Return what an operator should know; None for a fault of the program."""
     from engine.app import StartFailed
     from engine.channels.placement import PlacementMismatch
+    from engine.cli.payments.stores import failure_of
+    from engine.payments.errors import StoreError
     from engine.verify.errors import SelfTestFailedError
 
     match error:
@@ -65,6 +67,8 @@ def _failure(error: BaseException, address: str) -> Failure | None:
             return Failure(ExitCode.USAGE, str(error), advice)
         case SelfTestFailedError():
             return Failure(ExitCode.INTEGRITY, f"a known signature is judged wrongly: {error}")
+        case StoreError():
+            return failure_of(error)
         case StartFailed():
             return Failure(ExitCode.FAILED, str(error))
         case OSError() if error.errno in NO_ADDRESS or isinstance(error, socket.gaierror):

@@ -1,7 +1,6 @@
-"""Everything over HTTP but claims: channels, commands, balances, history, health."""
+"""Everything over HTTP but claims: channels, commands, balances, history, health, payments."""
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -11,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from engine.channels.feed import HistoryEntry, ScansFull
-from engine.channels.intake.calls import CallsFull
+from engine.channels.feed import HistoryEntry
 from engine.channels.messages import Outcome
 from engine.core.accounts import is_account
 from engine.core.commands import (
@@ -35,10 +33,11 @@ from engine.core.types import (
     State,
 )
 from engine.gateway.answers import balance, best_claim, channel, position_of
-from engine.gateway.asgi import ClientGone, header, read_body
 from engine.gateway.forms import JSON, Malformed, integer_of, octets_of, time_of
+from engine.gateway.handlers import Handler, answered, json_body, json_response, problem_response
 from engine.gateway.health import MetricsPage, not_ready_because, server_info
 from engine.gateway.openapi import document
+from engine.gateway.payments.routes import PaymentRoutes
 from engine.gateway.problems import Problem, malformed, not_allowed, not_ready, refused, stopping
 from engine.gateway.reads import balance_of, channel_of
 from engine.gateway.schemas import (
@@ -51,40 +50,11 @@ from engine.gateway.schemas import (
     checked,
 )
 from engine.gateway.state import GatewayState
-from engine.ports import ShardDown
 from engine.verify.schemes import is_valid_public_key
 
 Body = TypeVar("Body")
-Handler = Callable[[Request], Awaitable[Response]]
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LIMIT_DEFAULT: Final = 100
-
-
-def answered(handler: Handler) -> Handler:
-    """Turn what a handler raises into a problem; nothing a client sends ends in a 500."""
-
-    @wraps(handler)
-    async def guarded(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except Malformed as error:
-            problem = malformed(error.param, error.detail)
-        except Problem as raised:
-            problem = raised
-        except (ShardDown, CallsFull, ScansFull) as error:
-            problem = not_ready(f"not to be had at the moment ({type(error).__name__}); try again")
-        return _problem(problem)
-
-    return guarded
-
-
-def _problem(problem: Problem) -> Response:
-    headers = {name.decode(): value.decode() for name, value in problem.headers()}
-    return Response(problem.body(), problem.status, headers)
-
-
-def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(JSON.encode(body), status, headers, JSON.content_type)
 
 
 def channel_id_of(request: Request) -> ChannelId:
@@ -104,13 +74,7 @@ class Routes:
 
     @staticmethod
     async def _body(state: GatewayState, request: Request, kind: type[Body]) -> Body:
-        content_type = header(request.scope, b"content-type").partition(";")[0].strip()
-        if content_type not in ("", "application/json"):
-            raise Problem(415, "malformed", f"application/json; got {content_type[:64]!r}")
-        try:
-            data = await read_body(request.scope, request.receive, state.options)
-        except ClientGone as error:
-            raise Problem(400, "malformed", "the body ended early") from error
+        data = await json_body(request, state.options)
         if not data and kind is not OpenBody:
             data = b"{}"
         return checked(msgspec.json.Decoder(kind).decode, data)
@@ -124,7 +88,7 @@ class Routes:
         channel_id = command.channel_id
         shown = channel(self._state.router.shard_of(channel_id), outcome.view, JSON)
         location = {"location": f"/v1/channels/{shown['channel_id']}"}
-        return _json(shown, 201 if outcome.created else 200, location)
+        return json_response(shown, 201 if outcome.created else 200, location)
 
     async def list(self, request: Request) -> Response:
         """GET /v1/channels."""
@@ -137,11 +101,11 @@ class Routes:
             raise malformed("state", f"one of {', '.join(State)}")
         found = await self._state.router.page(start, limit + 1, state)
         shown = [channel(shard, view, JSON) for shard, view in found[:limit]]
-        return _json({"channels": shown, "has_more": len(found) > limit})
+        return json_response({"channels": shown, "has_more": len(found) > limit})
 
     async def show(self, request: Request) -> Response:
         """GET /v1/channels/{id}."""
-        return _json(channel(*await channel_of(self._state, channel_id_of(request)), JSON))
+        return json_response(channel(*await channel_of(self._state, channel_id_of(request)), JSON))
 
     async def command(self, request: Request) -> Response:
         """POST /v1/channels/{id}/<command>."""
@@ -150,7 +114,7 @@ class Routes:
         body = await self._body(self._state, request, kind)
         outcome = await self._execute(make(channel_id, body))
         assert outcome.view is not None
-        return _json(channel(self._state.router.shard_of(channel_id), outcome.view, JSON))
+        return json_response(channel(self._state.router.shard_of(channel_id), outcome.view, JSON))
 
     async def _execute(self, command: AnyCommand) -> Outcome:
         if self._state.draining:
@@ -173,14 +137,14 @@ class Routes:
         consistency = query.get("consistency", "strong")
         at_least = query.get("at_least")
         seen = await balance_of(self._state, channel_id_of(request), consistency, at_least)
-        return _json(balance(seen, consistency, JSON))
+        return json_response(balance(seen, consistency, JSON))
 
     async def best_claim(self, request: Request) -> Response:
         """GET /v1/channels/{id}/best-claim."""
         shard, view = await channel_of(self._state, channel_id_of(request))
         if not view.channel.sequence:
             raise Problem(404, "no_claim", "no claim has been accepted on this channel yet")
-        return _json(best_claim(shard, view, JSON))
+        return json_response(best_claim(shard, view, JSON))
 
     async def history(self, request: Request) -> Response:
         """GET /v1/channels/{id}/claims."""
@@ -190,7 +154,7 @@ class Routes:
         start = integer_of("starting_after", after)
         found = await self._state.feed.claims(shard, channel_id, start, limit + 1)
         shown = [_past(shard, entry) for entry in found[:limit]]
-        return _json({"claims": shown, "has_more": len(found) > limit})
+        return json_response({"claims": shown, "has_more": len(found) > limit})
 
     def _limit(self, request: Request) -> int:
         most = self._state.options.page_max
@@ -201,14 +165,14 @@ class Routes:
 
     async def livez(self, request: Request) -> Response:
         """GET /livez."""
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
         """GET /readyz."""
         reasons = not_ready_because(self._state)
         if reasons:
             raise not_ready("; ".join(reasons))
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics."""
@@ -216,11 +180,11 @@ class Routes:
 
     async def server(self, request: Request) -> Response:
         """GET /v1/server."""
-        return _json(await server_info(self._state))
+        return json_response(await server_info(self._state))
 
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json."""
-        return _json(document())
+        return json_response(document())
 
 
 def _opening(body: OpenBody) -> OpenChannel:
@@ -299,12 +263,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.scope["path"]
     if error.status_code != 405:
-        return _problem(Problem(404, "not_found", f"nothing at {path[:128]}"))
+        return problem_response(Problem(404, "not_found", f"nothing at {path[:128]}"))
     routes = (route for route in request.app.routes if route.path_regex.match(path))
     allowed = {verb for route in routes for verb in route.methods}
     if path.endswith("/claims"):  # posting a claim does not come by here
         allowed.add("POST")
-    return _problem(not_allowed(request.method, allowed))
+    return problem_response(not_allowed(request.method, allowed))
 
 
 def build_routes(state: GatewayState) -> Starlette:
@@ -325,6 +289,7 @@ def build_routes(state: GatewayState) -> Starlette:
         ("GET", "/openapi.json", routes.openapi),
     ]
     table += [("POST", f"{one}/{name}", routes.command) for name in COMMANDS]
+    table += PaymentRoutes(state).table()
     application = Starlette(
         routes=[Route(path, answered(handler), methods=[verb]) for verb, path, handler in table],
         exception_handlers={HTTPException: _http_error},

@@ -299,6 +299,7 @@ class TextCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: int | Annotated[str, Meta(max_length=128)] | None = None
     claims: Annotated[list[msgspec.Raw], Meta(max_length=CLAIMS_MAX)] | None = None
     channels: Annotated[list[str], Meta(max_length=CLAIMS_MAX)] | None = None
+    payments: Annotated[list[str], Meta(max_length=CLAIMS_MAX)] | Literal["all"] | None = None
     channel_id: str | None = None
     amount: str | None = None
     public_key: str | None = None

@@ -130,7 +130,8 @@ def bind(options: GatewayOptions) -> socket.socket:
     """
     host, port = options.host, options.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    door = socket.socket(family)
+    # The protocol is named: asyncio turns Nagle off only where it is, and an answer is two writes.
+    door = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         door.bind((host, port))

@@ -11,17 +11,24 @@ from engine.channels.messages import Answer
 from engine.gateway.answers import malformed
 from engine.gateway.forms import Malformed
 from engine.gateway.options import GatewayOptions
+from engine.gateway.payments.desk import PaymentsDesk
 from engine.monitor.metrics import AckTimes
 from engine.verify.pool import VerifierPool
 
 
 class GatewayState:
-    """The engine behind the doors, and whether they are open."""
+    """The engine behind the doors, the payments if it serves any, and whether they are open."""
 
     def __init__(
-        self, router: Router, pool: VerifierPool, feed: Feed, options: GatewayOptions
+        self,
+        router: Router,
+        pool: VerifierPool,
+        feed: Feed,
+        options: GatewayOptions,
+        payments: PaymentsDesk | None = None,
     ) -> None:
         self.router = router
+        self.payments = payments
         self.pool = pool
         self.feed = feed
         self.options = options

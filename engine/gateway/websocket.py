@@ -22,8 +22,10 @@ from engine.core.claim import signing_message
 from engine.core.types import CHANNEL_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES_MAX
 from engine.gateway.answers import balance, binary, channel, result
 from engine.gateway.asgi import Message, Receive, Scope, Send
+from engine.gateway.envelope import failure, success, text
 from engine.gateway.forms import JSON, Malformed, integer_of, octets_of
 from engine.gateway.health import server_info
+from engine.gateway.payments.following import PaymentsFollowed, drop
 from engine.gateway.problems import Problem, malformed
 from engine.gateway.reads import balance_of, channel_of
 from engine.gateway.schemas import (
@@ -47,7 +49,6 @@ DRAIN_MAX_S: Final = 10.0
 """How long a stop waits for a client that does not read its answers."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_encode_json: Final = msgspec.json.Encoder().encode
 
 
 class _Due:
@@ -93,6 +94,7 @@ class Connection:
         self._out: deque[Message | _Due] = deque()
         self._balances: dict[bytes, BalanceSeen] = {}
         self._subscribed: set[bytes] = set()
+        self._payments = PaymentsFollowed(state.payments, self._wake)
         self._frames_ahead = self._claims_ahead = 0
         self._to_write = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -111,6 +113,7 @@ class Connection:
             self._gone = True
             self._has_room.set()
             self._unfollow(tuple(self._subscribed))
+            self._payments.close()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
             self.ended.set()
@@ -187,7 +190,7 @@ class Connection:
             self._to_write.set()
 
     def _say(self, answer: dict[str, Any]) -> None:
-        self.put(_text(answer))
+        self.put(text(answer))
 
     async def _write(self) -> None:
         try:
@@ -201,15 +204,24 @@ class Connection:
         while True:
             while self._out:
                 await self._send_next(self._out.popleft())
-            if self._balances:
-                # The one that waits longest: a channel that changes all the time must not starve
-                # the others.
-                seen = self._balances.pop(next(iter(self._balances)))
-                change = {"type": "balance", **balance(seen, "eventual", JSON)}
-                await self._send(_text(change))
+            told = False
+            # In turn: neither balances nor payments that change all the time starve the others.
+            for next_message in (self._next_balance, self._payments.next_message):
+                message = next_message()
+                if message is not None:
+                    told = True
+                    await self._send(text(message))
+            if told:
                 continue
             self._to_write.clear()
             await self._to_write.wait()
+
+    def _next_balance(self) -> dict[str, Any] | None:
+        """Return the one that waits longest: one that changes all the time must not starve it."""
+        if not self._balances:
+            return None
+        seen = self._balances.pop(next(iter(self._balances)))
+        return {"type": "balance", **balance(seen, "eventual", JSON)}
 
     async def _send_next(self, message: Message | _Due) -> None:
         if not isinstance(message, _Due):
@@ -224,6 +236,9 @@ class Connection:
 
     def _hear(self, seen: BalanceSeen) -> None:
         self._balances[seen.channel_id] = seen
+        self._wake()
+
+    def _wake(self) -> None:
         self._to_write.set()
 
     # Text commands ------------------------------------------------------------------------------
@@ -244,17 +259,10 @@ class Connection:
             self._fail(asked, Problem(503, "unavailable", "the shard does not answer; try again"))
         else:
             if answer is not None:
-                self._say(_success(asked, answer))
+                self._say(success(asked, answer))
 
     def _fail(self, asked: TextCommand, problem: Problem) -> None:
-        envelope = {
-            "status": "error",
-            "type": "response",
-            "error": problem.code,
-            "error_code": problem.status,
-            "error_message": problem.detail,
-        }
-        self._say(envelope if asked.id is None else {"id": asked.id, **envelope})
+        self._say(failure(asked, problem))
 
     async def _command_submit(self, asked: TextCommand) -> None:
         if asked.claims is None:
@@ -268,7 +276,7 @@ class Connection:
                     claims, submission.answers, submission.shards, strict=True
                 )
             ]
-            return _text(_success(asked, {"results": results}))
+            return text(success(asked, {"results": results}))
 
         self._submit(claims, render)
 
@@ -293,11 +301,22 @@ class Connection:
         if len(self._subscribed | set(ids)) > self._state.options.subscriptions_max:
             most = self._state.options.subscriptions_max
             raise Problem(400, "malformed", f"a connection follows at most {most} channels")
-        read = [await balance_of(self._state, one, "eventual", None) for one in dict.fromkeys(ids)]
+        payments = [] if asked.payments is None else await self._payments.open(asked.payments)
+        try:
+            unique = dict.fromkeys(ids)
+            read = [await balance_of(self._state, one, "eventual", None) for one in unique]
+        except BaseException:
+            drop(payments)
+            raise
         # From here on nothing else runs: no change comes between what is told and what is heard.
+        self._payments.follow(payments)
         for seen in read:
             self._follow(seen)
-        return {"subscribed": len(self._subscribed)}
+        return self._counts(asked)
+
+    def _counts(self, asked: TextCommand) -> dict[str, Any]:
+        counts = {"subscribed": len(self._subscribed)}
+        return counts if asked.payments is None else counts | self._payments.counts()
 
     def _follow(self, seen: BalanceSeen) -> None:
         """Tell the balance as it is now, and every change after it."""
@@ -315,7 +334,8 @@ class Connection:
 
     async def _command_unsubscribe(self, asked: TextCommand) -> dict[str, Any]:
         self._unfollow([_id_of(text) for text in asked.channels or ()])
-        return {"subscribed": len(self._subscribed)}
+        self._payments.unfollow(asked.payments or ())
+        return self._counts(asked)
 
     async def _command_server_info(self, asked: TextCommand) -> dict[str, Any]:
         return await server_info(self._state)
@@ -340,15 +360,6 @@ def _id_of(text: str | None) -> bytes:
     if text is None:
         raise Malformed("channel_id", "missing")
     return octets_of("channel_id", text, CHANNEL_ID_BYTES, CHANNEL_ID_BYTES)
-
-
-def _success(asked: TextCommand, answer: dict[str, Any]) -> dict[str, Any]:
-    envelope = {"status": "success", "type": "response", "result": answer}
-    return envelope if asked.id is None else {"id": asked.id, **envelope}
-
-
-def _text(answer: dict[str, Any]) -> Message:
-    return {"type": "websocket.send", "text": _encode_json(answer).decode()}
 
 
 class WebSocketDoor:

@@ -1,0 +1,33 @@
+"""Settings of the payments database behind the gateway."""
+
+import re
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+_PASSWORDS: Final = re.compile(r"(?<=//)([^/@:\s]*:)[^/@\s]*(?=@)|(password=)[^&\s]*")
+
+
+class PaymentsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which payments database the engine serves, and how much of it at once.
+
+    Attributes:
+        url: Where the payments are: `lmdb:///DIRECTORY`, `sqlite:///FILE` or
+            `postgresql://HOST/DATABASE`; made where there is none. Empty: no payments over HTTP and
+            WebSocket.
+        threads: Calls to the database that run at once.
+        calls_waiting_max: Calls that may wait for one of these threads; further ones are refused as
+            `overloaded`.
+        followed_max: Payments one WebSocket may subscribe to.
+    """
+
+    url: Annotated[str, Meta(max_length=4_096)] = ""
+    threads: Annotated[int, Meta(ge=1, le=256)] = 8
+    calls_waiting_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
+    followed_max: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+def without_password(text: str) -> str:
+    """Return a text as anybody may read it: URLs in it keep no password."""
+    return _PASSWORDS.sub(lambda found: f"{found[1] or found[2]}***", text)

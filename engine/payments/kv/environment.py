@@ -1,0 +1,221 @@
+"""One LMDB environment of this process: opened, read, written, grown.
+
+LMDB maps the file into memory, at a fixed size. When a writer fills the map it is made twice as
+large and the writer begins anew; another process notices when it next begins (`MapResizedError`).
+While the map changes no transaction of this process may be open: the gate sees to that.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+import lmdb
+
+from engine.payments.errors import StoreDamagedError, StoreUnavailableError
+from engine.payments.kv.faults import commit_fault_of, fault_of
+from engine.payments.kv.gate import Gate
+from engine.payments.kv.transaction import Transaction
+from engine.payments.kv.turn import Turn
+
+T = TypeVar("T")
+
+MAP_BYTES_FIRST: Final = 64 << 20
+"""Address space, not disk: the file is as long as what was written."""
+
+READERS_MAX: Final = 1_022
+SPARE_PAGES: Final = 256
+"""The file is kept this much longer than what is used, see `Environment._lengthen`."""
+
+DATA_FILE: Final = "data.mdb"
+TURN_FILE: Final = "writer.lock"
+
+
+class Environment:
+    """The environment of a directory, shared by all handles of this process.
+
+    Args:
+        place: the directory.
+        read_only: whether nothing may be written.
+        map_bytes: how large the map of a new store is.
+    """
+
+    def __init__(self, place: Path, *, read_only: bool, map_bytes: int = MAP_BYTES_FIRST) -> None:
+        self.place = place
+        self.read_only = read_only
+        self.is_inherited = False
+        self._gate = Gate()
+        self._pages = 0
+        self._turn: Turn | None = None
+        self._map_bytes = map_bytes
+        self._open()
+
+    # Opening and closing --------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        data = self.place / DATA_FILE
+        is_new = not data.exists() or not data.stat().st_size
+        try:
+            # 0 takes the size that the file says.
+            self._lmdb = lmdb.open(
+                str(self.place),
+                map_size=self._map_bytes if is_new else 0,
+                readonly=self.read_only,
+                create=not self.read_only,
+                max_readers=READERS_MAX,
+            )
+        except (lmdb.Error, OSError) as error:
+            raise fault_of(error, self.place) from error
+        try:
+            self._begin(is_new)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, is_new: bool) -> None:
+        self._check_length()
+        try:
+            self._lmdb.reader_check()
+            if not self.read_only:
+                self._turn = Turn(self.place / TURN_FILE)
+            if is_new:
+                _sync_folder(self.place)
+                _sync_folder(self.place.parent)
+        except (lmdb.Error, OSError) as error:
+            raise fault_of(error, self.place) from error
+
+    def _check_length(self) -> None:
+        """Refuse a file that is cut off: reading beyond its end would kill the process."""
+        wanted = (self._lmdb.info()["last_pgno"] + 1) * self._lmdb.stat()["psize"]
+        size = (self.place / DATA_FILE).stat().st_size
+        if size < wanted:
+            raise StoreDamagedError(
+                f"{self.place / DATA_FILE} is cut off: it has {size} of {wanted} bytes; restore a "
+                "backup"
+            )
+
+    def allow_writing(self) -> None:
+        """Open again for writing what this process has open for reading only."""
+        with self._gate.alone():
+            if self.read_only:
+                self._lmdb.close()
+                self.read_only = False
+                self._open()
+
+    def close(self) -> None:
+        """Wait until nobody reads, and let go."""
+        with self._gate.alone():
+            self._lmdb.close()
+            if self._turn is not None:
+                self._turn.close()
+                self._turn = None
+
+    # Transactions ---------------------------------------------------------------------------------
+
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """Return what `work` makes of one consistent view.
+
+        Raises:
+            StoreError: the store is at fault.
+        """
+        while True:
+            try:
+                with self._gate, self._lmdb.begin() as transaction:
+                    return work(cast(Transaction, transaction))
+            except lmdb.MapResizedError:
+                self._set_map(0)
+            except lmdb.Error as error:
+                raise fault_of(error, self.place) from error
+
+    def write(self, work: Callable[[Transaction], None]) -> None:
+        """Let `work` change the store; it is durable afterwards. May call `work` more than once.
+
+        One thread at a time. What `work` raises leaves no trace.
+
+        Raises:
+            StoreError: the store is at fault, and nothing was changed; but see
+                `StoreOutcomeUnknownError`.
+        """
+        if self._turn is None:
+            raise StoreUnavailableError(f"{self.place} is closed")
+        with self._turn.taken():
+            while not self._try_to_write(work):
+                pass
+
+    def _try_to_write(self, work: Callable[[Transaction], None]) -> bool:
+        """Return whether it was done; if not, the map is larger now."""
+        try:
+            with self._gate, self._changing() as transaction:
+                work(transaction)
+        except lmdb.MapResizedError:
+            self._set_map(0)
+        except lmdb.MapFullError:
+            self._grow()
+        except lmdb.Error as error:
+            raise fault_of(error, self.place) from error
+        else:
+            return True
+        return False
+
+    @contextmanager
+    def _changing(self) -> Iterator[Transaction]:
+        transaction = self._lmdb.begin(write=True)
+        try:
+            yield cast(Transaction, transaction)
+        except BaseException:
+            transaction.abort()
+            raise
+        try:
+            transaction.commit()
+        except (lmdb.MapFullError, lmdb.MapResizedError):
+            raise
+        except lmdb.Error as error:
+            raise commit_fault_of(error, self.place) from error
+        self._lengthen()
+
+    def _lengthen(self) -> None:
+        """Keep the file longer than its last page.
+
+        LMDB does not write a page at the end that was used and freed by one transaction; without
+        this a sound file could be as short as one that was cut off.
+        """
+        pages = self._lmdb.info()["last_pgno"] + 1
+        if pages + SPARE_PAGES // 2 <= self._pages:
+            return
+        self._pages = pages + SPARE_PAGES
+        length = self._pages * self._lmdb.stat()["psize"]
+        data = self.place / DATA_FILE
+        # The call is durable already; without room for this the next opening is only stricter.
+        with suppress(OSError):
+            if data.stat().st_size < length:
+                with data.open("r+b") as file:
+                    file.seek(length - 1)
+                    file.write(b"\0")
+
+    # The map --------------------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        """Make the map larger, or find that readers who died kept pages from being used again."""
+        if self._lmdb.reader_check():
+            return
+        self._set_map(2 * self._lmdb.info()["map_size"])
+
+    def _set_map(self, size: int) -> None:
+        with self._gate.alone():
+            before = self._lmdb.info()["map_size"]
+            try:
+                self._lmdb.set_mapsize(size)
+            except lmdb.Error as error:
+                # LMDB has let go of the old map by now, and would read from nowhere.
+                self._lmdb.set_mapsize(before)
+                raise fault_of(error, self.place) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

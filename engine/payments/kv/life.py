@@ -1,0 +1,180 @@
+"""The life of one payment: judge a call by the rules, then write. Each within one transaction."""
+
+from msgspec.structs import replace
+
+from engine.payments.compatibility import check_compatible, terms_of
+from engine.payments.errors import PaymentDBCode, PaymentDBError
+from engine.payments.kv import rows
+from engine.payments.kv.reading import Found, Reading, status_of_header
+from engine.payments.kv.writing import Writing
+from engine.payments.rules import (
+    check_init_again,
+    check_registrable,
+    check_remove,
+    check_resolvable,
+    check_update,
+)
+from engine.payments.state import payment_of, status_of, tally_of
+from engine.payments.values import (
+    Attempt,
+    CreationInfo,
+    Failure,
+    FailureReason,
+    Payment,
+    Settle,
+)
+
+
+def existing(reading: Reading, identifier: bytes) -> Found:
+    """Return a payment.
+
+    Raises:
+        PaymentDBError: payment_not_initiated.
+    """
+    found = reading.find(identifier)
+    if found is None:
+        raise PaymentDBError(PaymentDBCode.PAYMENT_NOT_INITIATED)
+    return found
+
+
+def existing_header(reading: Reading, identifier: bytes) -> rows.HeaderRow:
+    """Return the header of a payment.
+
+    Raises:
+        PaymentDBError: payment_not_initiated.
+    """
+    header = reading.header(identifier)
+    if header is None:
+        raise PaymentDBError(PaymentDBCode.PAYMENT_NOT_INITIATED)
+    return header
+
+
+def init(writing: Writing, info: CreationInfo) -> None:
+    """Begin a payment, or begin again one that failed."""
+    header = writing.header(info.identifier)
+    if header is not None:
+        check_init_again(status_of_header(header))
+        writing.remove_run(info.identifier, header)
+        writing.count_removed(payments=1, duplicates=0)
+    writing.add_payment(writing.take_number(), info)
+
+
+def register(writing: Writing, identifier: bytes, attempt: Attempt) -> Payment:
+    """Keep an attempt; return the payment with it."""
+    found = existing(writing, identifier)
+    tally = tally_of(found.attempts)
+    reason = found.header.reason
+    check_registrable(
+        status_of(tally, reason),
+        has_settled=tally.settled > 0,
+        has_failure_reason=reason is not None,
+    )
+    check_is_new(writing, attempt)
+    in_flight = [terms_of(each.route) for each in found.attempts if each.is_in_flight]
+    check_compatible(found.info.value_msat, tally.sent_msat, in_flight, attempt.route)
+    payment = _keep(writing, found, [*found.attempts, attempt])
+    writing.add_attempt(identifier, attempt)
+    writing.count_attempt(attempt.attempt_index)
+    return payment
+
+
+def check_is_new(reading: Reading, attempt: Attempt) -> None:
+    """Allow an attempt of which no other has the index or the session key.
+
+    Raises:
+        PaymentDBError: attempt_exists, session_key_exists.
+    """
+    if reading.owner(attempt.attempt_index) is not None:
+        raise PaymentDBError(PaymentDBCode.ATTEMPT_EXISTS, actual=attempt.attempt_index)
+    other = reading.index_of_key(attempt.session_key)
+    if other is not None:
+        raise PaymentDBError(
+            PaymentDBCode.SESSION_KEY_EXISTS, expected=other, actual=attempt.attempt_index
+        )
+
+
+def _keep(writing: Writing, found: Found, attempts: list[Attempt]) -> Payment:
+    """Let the header follow the attempts; return the payment. Refuses before it writes."""
+    ordered = tuple(sorted(attempts, key=_by_index))
+    reason = found.header.reason
+    payment = payment_of(found.header.sequence_number, found.info, ordered, reason)
+    writing.change_header(found.info, found.header, tally_of(ordered), reason)
+    return payment
+
+
+def _by_index(attempt: Attempt) -> int:
+    return attempt.attempt_index
+
+
+def settle_attempt(
+    writing: Writing, identifier: bytes, attempt_index: int, settle: Settle
+) -> Payment:
+    """Keep the preimage of an attempt; return the payment."""
+    found, position = _in_flight(writing, identifier, attempt_index)
+    payment = _replace(writing, found, position, replace(found.attempts[position], settle=settle))
+    writing.add_result(identifier, attempt_index, settle)
+    return payment
+
+
+def fail_attempt(
+    writing: Writing, identifier: bytes, attempt_index: int, failure: Failure
+) -> Payment:
+    """Keep why an attempt failed; return the payment."""
+    found, position = _in_flight(writing, identifier, attempt_index)
+    payment = _replace(writing, found, position, replace(found.attempts[position], failure=failure))
+    writing.add_result(identifier, attempt_index, failure)
+    return payment
+
+
+def _in_flight(reading: Reading, identifier: bytes, attempt_index: int) -> tuple[Found, int]:
+    """Return a payment, and where in it the attempt is that is to be resolved.
+
+    Raises:
+        PaymentDBError: as `PaymentControl.settle_attempt`.
+    """
+    found = existing(reading, identifier)
+    check_update(status_of(tally_of(found.attempts), found.header.reason))
+    for position, attempt in enumerate(found.attempts):
+        if attempt.attempt_index == attempt_index:
+            settled, failed = attempt.settle is not None, attempt.failure is not None
+            check_resolvable(attempt_index, settled=settled, failed=failed)
+            return found, position
+    raise PaymentDBError(PaymentDBCode.ATTEMPT_NOT_FOUND, actual=attempt_index)
+
+
+def _replace(writing: Writing, found: Found, position: int, attempt: Attempt) -> Payment:
+    attempts = list(found.attempts)
+    attempts[position] = attempt
+    return _keep(writing, found, attempts)
+
+
+def fail(writing: Writing, identifier: bytes, reason: FailureReason) -> Payment:
+    """Give a payment up; return it."""
+    found = existing(writing, identifier)
+    number, attempts = found.header.sequence_number, found.attempts
+    payment = payment_of(number, found.info, attempts, reason)
+    writing.change_header(found.info, found.header, tally_of(attempts), reason)
+    return payment
+
+
+def delete_failed_attempts(writing: Writing, identifier: bytes) -> int:
+    """Remove the failed attempts of a payment that is over; return how many."""
+    header = existing_header(writing, identifier)
+    check_remove(status_of_header(header))
+    if not header.failed:
+        return 0
+    failed = [each for each in writing.attempt_rows(identifier) if each[2]]
+    count = writing.remove_attempts(identifier, failed)
+    # Failed attempts are in no sum: only their count changes, and no status.
+    writing.move_header(identifier, header, replace(header, failed=0))
+    return count
+
+
+def delete(writing: Writing, identifier: bytes) -> int:
+    """Remove a payment that is not in flight; return how many records went."""
+    header = existing_header(writing, identifier)
+    check_remove(status_of_header(header))
+    attempts = writing.remove_run(identifier, header)
+    duplicates = writing.remove_duplicates(identifier)
+    writing.count_removed(payments=1, duplicates=duplicates)
+    return 1 + attempts + duplicates

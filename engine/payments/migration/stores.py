@@ -1,0 +1,70 @@
+"""Migrate between stores named by URLs: opens both, moves or rehearses, closes both."""
+
+import re
+from typing import Final
+
+from engine.payments.errors import StoreNotFoundError
+from engine.payments.migration.move import Migration, ProgressCallback, refuse_used, rehearse
+from engine.payments.migration.report import Report
+from engine.payments.migration.source import Source, StoreSource
+from engine.payments.opening import open_payment_db
+
+_PASSWORD: Final = re.compile(r"^(\w+://[^/@:]*):[^/]*@")
+
+
+def migrate_store(
+    source_url: str,
+    destination_url: str,
+    *,
+    dry_run: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Report:
+    """Move all payments of one store into a new one, which may be of another kind.
+
+    Raises:
+        StoreError: as `Migration.run`, or one of the stores cannot be opened.
+    """
+    with open_payment_db(source_url, create=False, read_only=True) as store:
+        source = StoreSource(store, shown_url(source_url))
+        return move_into(source, destination_url, dry_run=dry_run, progress=progress)
+
+
+def move_into(
+    source: Source,
+    destination_url: str,
+    *,
+    dry_run: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Report:
+    """Move all of `source` into the store at a URL, which is made if it is not there.
+
+    Args:
+        source: what to move.
+        destination_url: a store that is new, or that an earlier run began.
+        dry_run: read and check the source, look whether the destination is new, write nothing.
+        progress: called after each batch.
+
+    Raises:
+        StoreError: as `Migration.run`, or the store cannot be opened.
+    """
+    name = shown_url(destination_url)
+    if dry_run:
+        _look(destination_url, name)
+        return rehearse(source, name, progress=progress)
+    with open_payment_db(destination_url, unfinished=True) as destination:
+        return Migration(source, destination, name, progress).run()
+
+
+def shown_url(url: str) -> str:
+    """Return a URL as it may stand in a report: without the password."""
+    return _PASSWORD.sub(r"\1:***@", url)
+
+
+def _look(url: str, name: str) -> None:
+    """Refuse what a migration would refuse, as far as it shows without a change."""
+    try:
+        with open_payment_db(url, create=False, read_only=True, unfinished=True) as destination:
+            if destination.note() is None:
+                refuse_used(destination.counters(), name)
+    except StoreNotFoundError:
+        return

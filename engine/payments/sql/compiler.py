@@ -1,0 +1,62 @@
+"""Turns statements of SQLAlchemy Core into the text that a driver runs."""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Executable,
+    LargeBinary,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import Dialect
+
+SQLITE: Final = "sqlite"
+POSTGRESQL: Final = "postgresql"
+ROW_ID: Final = "id"
+
+
+def dialect_of(kind: str) -> Dialect:
+    """Return the dialect with the markers that its driver takes by position."""
+    if kind == SQLITE:
+        return SQLiteDialect_pysqlite(paramstyle="qmark")
+    return PGDialect_psycopg(paramstyle="format")  # type: ignore[no-untyped-call]
+
+
+class Compiler:
+    """Makes the text of statements for one dialect.
+
+    A list of numbers or of bytes is one argument, however long: SQLite takes it as JSON (bytes in
+    hexadecimal), PostgreSQL as an array. So no statement grows, and each is prepared once.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._dialect = dialect_of(kind)
+
+    def text(self, statement: Executable) -> str:
+        """Return what the driver is to run."""
+        return str(statement.compile(dialect=self._dialect))  # type: ignore[attr-defined]
+
+    def add(self, table: Table) -> str:
+        """Return the statement that inserts a row: all columns in order, without a row id."""
+        names = [column.name for column in table.columns if column.name != ROW_ID]
+        return self.text(insert(table).values({name: bindparam(name) for name in names}).inline())
+
+    def among(self, column: ColumnElement[Any], *, of_bytes: bool = False) -> ColumnElement[bool]:
+        """Return the condition that a column is one of a list."""
+        if self.kind == POSTGRESQL:
+            kind = LargeBinary() if of_bytes else BigInteger()
+            return column == any_(cast(bindparam("listed"), ARRAY(kind)))
+        given = func.json_each(bindparam("listed", type_=Text())).table_valued("value").c.value
+        return column.in_(select(func.unhex(given) if of_bytes else given))

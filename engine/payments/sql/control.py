@@ -1,0 +1,185 @@
+"""The life of a payment, in transactions: look, check by the pure rules, write.
+
+Order of locks, so that two calls never wait for one another: the payment, then the counters, then
+what is new.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from engine.payments import rules
+from engine.payments.compatibility import check_compatible, terms_of
+from engine.payments.errors import PaymentDBCode, PaymentDBError, StoreFullError
+from engine.payments.sql.database import Database, Row, Work
+from engine.payments.sql.indexes import Indexes
+from engine.payments.sql.reading import Reading, the_only
+from engine.payments.sql.rows import (
+    BOLT_11,
+    AttemptRows,
+    Header,
+    kept_row,
+    payment_row,
+    resolution_row,
+)
+from engine.payments.state import payment_of, tally_of
+from engine.payments.values import (
+    Attempt,
+    CreationInfo,
+    Failure,
+    FailureReason,
+    Payment,
+    Settle,
+)
+
+
+class Control:
+    """What changes one payment. Each method runs in a transaction of its caller."""
+
+    def __init__(self, database: Database, reading: Reading, indexes: Indexes) -> None:
+        self._database = database
+        self._statements = database.statements
+        self._reading = reading
+        self._indexes = indexes
+
+    def init(self, work: Work, identifier: bytes, info: CreationInfo) -> None:
+        """Begin a payment; see `PaymentControl`, as for all below."""
+        statements = self._statements
+        found, taken = work.ask((statements.lock, identifier), (statements.take_number,))
+        if not taken:
+            raise StoreFullError(f"{self._database.name}: no sequence number is left")
+        number = taken[0][0]
+        row = payment_row(self._database, number, info)
+        if found:
+            before, status = found[0]
+            rules.check_init_again(status)
+            self._clear(work, before)
+            work.run(statements.begin_again, *row, before)
+        else:
+            work.run(statements.add_payment, *row)
+        add_info(work, self._database, number, info)
+
+    def _clear(self, work: Work, number: int) -> None:
+        """Remove what a former run left, all but the duplicates."""
+        statements, listing = self._statements, self._database.listing([number])
+        work.run(statements.delete_attempts, listing)
+        work.run(statements.delete_intents, listing)
+        work.run(statements.delete_payment_records, listing)
+        work.run(statements.count_less, 1, 0)  # taking a number counted it once more
+
+    def register(self, work: Work, identifier: bytes, attempt: Attempt) -> Payment:
+        """Keep an attempt."""
+        header = self._locked(work, identifier)
+        rules.check_registrable(
+            header.status,
+            has_settled=header.tally.settled > 0,
+            has_failure_reason=header.failure_reason is not None,
+        )
+        self._check_is_new(work, attempt)
+        before = self._reading.attempts(work, [header]).get(header.number, ())
+        check_compatible(
+            header.value_msat,
+            header.tally.sent_msat,
+            [terms_of(each.route) for each in before if each.is_in_flight],
+            attempt.route,
+        )
+        self._indexes.raise_to(work, attempt.attempt_index)
+        rows = AttemptRows(self._database)
+        rows.add(header.number, attempt)
+        add_attempts(work, self._database, rows)
+        attempts = sorted((*before, attempt), key=lambda each: each.attempt_index)
+        return self._keep(work, header, attempts, header.failure_reason)
+
+    def _check_is_new(self, work: Work, attempt: Attempt) -> None:
+        index = attempt.attempt_index
+        taken = work.rows(self._statements.taken, index, attempt.session_key)
+        if (index,) in taken:
+            raise PaymentDBError(PaymentDBCode.ATTEMPT_EXISTS, actual=index)
+        if taken:
+            raise PaymentDBError(
+                PaymentDBCode.SESSION_KEY_EXISTS, expected=taken[0][0], actual=index
+            )
+
+    def settle(self, work: Work, identifier: bytes, index: int, settle: Settle) -> Payment:
+        """Let an attempt settle."""
+        return self._resolve(work, identifier, index, settle, None)
+
+    def fail_attempt(self, work: Work, identifier: bytes, index: int, failure: Failure) -> Payment:
+        """Let an attempt fail."""
+        return self._resolve(work, identifier, index, None, failure)
+
+    def _resolve(
+        self,
+        work: Work,
+        identifier: bytes,
+        index: int,
+        settle: Settle | None,
+        failure: Failure | None,
+    ) -> Payment:
+        header = self._locked(work, identifier)
+        rules.check_update(header.status)
+        attempts = self._reading.attempts(work, [header]).get(header.number, ())
+        by_index = {attempt.attempt_index: attempt for attempt in attempts}
+        if index not in by_index:
+            raise PaymentDBError(PaymentDBCode.ATTEMPT_NOT_FOUND, actual=index)
+        attempt = by_index[index]
+        rules.check_resolvable(
+            index, settled=attempt.settle is not None, failed=attempt.failure is not None
+        )
+        by_index[index] = replace(attempt, settle=settle, failure=failure)
+        work.run(self._statements.add_resolution, *resolution_row(by_index[index]))
+        return self._keep(work, header, [*by_index.values()], header.failure_reason)
+
+    def fail(self, work: Work, identifier: bytes, reason: FailureReason) -> Payment:
+        """Give a payment up."""
+        header = self._locked(work, identifier)
+        attempts = self._reading.attempts(work, [header]).get(header.number, ())
+        return self._keep(work, header, attempts, reason)
+
+    def _locked(self, work: Work, identifier: bytes) -> Header:
+        """Return a payment that nobody else changes before this transaction ends.
+
+        It is read behind the lock: what a read that waits finds may be older than what it waited
+        for.
+        """
+        statements = self._statements
+        if not self._database.has_row_locks:
+            return self._reading.header(work, identifier)
+        _, rows = work.ask((statements.lock, identifier), (statements.header, identifier))
+        return the_only(rows)
+
+    def _keep(
+        self,
+        work: Work,
+        header: Header,
+        attempts: Sequence[Attempt],
+        reason: FailureReason | None,
+    ) -> Payment:
+        """Write what follows from the attempts beside the payment; return it."""
+        (info,) = self._reading.infos(work, [header])
+        kept = kept_row(self._database, tally_of(attempts), reason)
+        work.run(self._statements.keep, *kept, header.number)
+        return payment_of(header.number, info, tuple(attempts), reason)
+
+
+def add_info(work: Work, database: Database, number: int, info: CreationInfo) -> None:
+    """Add what hangs on a new payment."""
+    if info.payment_request:
+        work.run(database.statements.add_intent, number, BOLT_11, info.payment_request)
+    if info.first_hop_custom_records:
+        work.run_many(database.statements.add_payment_record, info_records(database, number, info))
+
+
+def info_records(database: Database, number: int, info: CreationInfo) -> list[Row]:
+    """Return the rows of the custom records of a payment."""
+    records = info.first_hop_custom_records.items()
+    return [(number, database.unsigned(key), value) for key, value in records]
+
+
+def add_attempts(work: Work, database: Database, rows: AttemptRows) -> None:
+    """Add attempts, parents before children."""
+    for _, statement, some in rows.by_table(database.statements):
+        if len(some) == 1:
+            work.run(statement, *some[0])
+        elif some:
+            work.run_many(statement, some)

@@ -1,0 +1,327 @@
+"""PostgreSQL: row locks for writers, one snapshot for a reader, waits that end.
+
+A write runs in READ COMMITTED and locks the payment it is about first; see ADR 0024. Its
+statements go out in a pipeline: what finds nothing is not waited for, so a call takes two or three
+round trips.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final, TypeVar, cast
+
+import psycopg
+from psycopg import errors
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, NullPool, QueuePool, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from engine.payments.errors import (
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+    StoreOutcomeUnknownError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    UnknownStoreError,
+)
+from engine.payments.sql.compiler import POSTGRESQL
+from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Row, Work
+
+T = TypeVar("T")
+
+CONNECTIONS_MAX: Final = 16
+CONNECT_TIMEOUT_S: Final = 10
+STATEMENT_TIMEOUT_MS: Final = 30_000
+LOCK_TIMEOUT_MS: Final = 10_000
+
+MIGRATION_LOCK: Final = 0x50434850
+"""The key of the advisory lock; another number than other programs take."""
+
+TRIES_MAX: Final = 12
+FIRST_WAIT_S: Final = 0.002
+WAIT_S_MAX: Final = 0.5
+
+SETTINGS: Final = (
+    f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET lock_timeout = {LOCK_TIMEOUT_MS}; "
+    "SET jit = off; SET application_name = 'paychan'; "
+    # Every statement looks up what it wants by keys. The planner would rather read small tables
+    # whole, and a page would cost more with every payment there is.
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
+    # A server may be set up to answer before the disk has it; we may not.
+    "SELECT set_config('synchronous_commit', 'on', false) "
+    "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+)
+READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+
+AGAIN: Final = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.LockNotAvailable,
+    errors.UniqueViolation,  # two added the same at once: the one that tries again finds the other
+    errors.ForeignKeyViolation,  # what a row belongs to was deleted meanwhile
+)
+FAULTS: Final[tuple[tuple[type[psycopg.Error], type[StoreError], str], ...]] = (
+    (errors.DiskFull, StoreFullError, "the disk is full; nothing was changed: make room"),
+    (errors.OutOfMemory, StoreFullError, "the server is out of memory; nothing was changed"),
+    (
+        errors.ReadOnlySqlTransaction,
+        StoreReadOnlyError,
+        "the server takes no writes (a standby?): name the primary",
+    ),
+    (
+        errors.InsufficientPrivilege,
+        StoreReadOnlyError,
+        "this user may not do that: GRANT it, or use another user",
+    ),
+    (
+        errors.QueryCanceled,
+        StoreUnavailableError,
+        "the server took too long; nothing was changed: see what it is busy with, try again",
+    ),
+    (errors.DataCorrupted, StoreDamagedError, "the database is damaged: restore a backup"),
+    (errors.IndexCorrupted, StoreDamagedError, "an index is damaged: REINDEX it"),
+)
+GONE: Final = (
+    "check that the server runs and can be reached, that the database is there (createdb) and "
+    "that user and password are right"
+)
+
+
+class WholeNumbers(Loader):
+    """Reads NUMERIC: nothing that we store has a fraction."""
+
+    def load(self, data: Any) -> int:
+        """Return the number."""
+        return int(bytes(data))
+
+
+class PostgresWork:
+    """A transaction of one connection."""
+
+    def __init__(self, connection: "psycopg.Connection[Row]", *, in_pipeline: bool) -> None:
+        self._connection = connection
+        self._in_pipeline = in_pipeline
+        self._execute = connection.execute
+
+    def rows(self, statement: str, *arguments: Any) -> list[Row]:
+        """Run a statement; return what it finds."""
+        return self._execute(cast(Any, statement), arguments).fetchall()
+
+    def ask(self, *questions: tuple[Any, ...]) -> list[list[Row]]:
+        """Send all before the first answer is waited for."""
+        with nullcontext() if self._in_pipeline else self._connection.pipeline():
+            cursors = [self._execute(question[0], question[1:]) for question in questions]
+            return [cursor.fetchall() for cursor in cursors]
+
+    def run(self, statement: str, *arguments: Any) -> None:
+        """Send a statement."""
+        self._execute(cast(Any, statement), arguments)
+
+    def run_many(self, statement: str, rows: Sequence[Row]) -> None:
+        """Send a statement for each row."""
+        for row in rows:
+            self._execute(cast(Any, statement), row)
+
+    def load(self, table: str, statement: str, rows: Sequence[Row]) -> None:
+        """Copy rows in; the columns are those that the statement names."""
+        columns = statement[statement.index("(") : statement.index(")") + 1]
+        command = f"COPY {table} {columns} FROM STDIN"
+        with self._connection.cursor() as cursor, cursor.copy(cast(Any, command)) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
+class PostgresDatabase(Database):
+    """A database of a server, through a pool of connections."""
+
+    has_row_locks = True
+
+    def __init__(self, url: str, *, is_read_only: bool = False) -> None:
+        super().__init__(POSTGRESQL, name_of(url), is_read_only=is_read_only)
+        self._url = url
+        self._jitter = random.Random()
+        self._pool = QueuePool(
+            cast(Any, self.connect),
+            pool_size=CONNECTIONS_MAX,
+            max_overflow=0,
+            timeout=STATEMENT_TIMEOUT_MS // 1000,
+        )
+
+    def connect(self) -> "psycopg.Connection[Row]":
+        """Return a new connection; transactions are ours to begin."""
+        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
+        connection.adapters.register_loader("numeric", WholeNumbers)
+        connection.execute(cast(Any, SETTINGS))
+        return connection
+
+    def _read(self, look: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        found: T = self._until_done(self._read_once, look, arguments)
+        return found
+
+    def _write(self, change: Callable[..., T], arguments: tuple[Any, ...], is_bulk: bool) -> T:
+        result: T = self._until_done(self._write_once, change, arguments, is_bulk)
+        return result
+
+    def _until_done(self, once: Callable[..., Any], *arguments: Any) -> Any:
+        """Try again what another call disturbed, and once what a lost connection cut off.
+
+        Nothing was committed in either case; what may have been is never tried again.
+        """
+        wait_s, is_second = FIRST_WAIT_S, False
+        for _ in range(TRIES_MAX):
+            try:
+                return once(*arguments)
+            except AGAIN as error:
+                disturbance: psycopg.Error = error
+                time.sleep(wait_s * (0.5 + self._jitter.random()))
+                wait_s = min(2 * wait_s, WAIT_S_MAX)
+            except psycopg.OperationalError as error:
+                if is_second or error.sqlstate not in LOST:
+                    raise self._fault(error) from error
+                is_second = True
+            except psycopg.Error as error:
+                raise self._fault(error) from error
+        raise StoreLockedError(
+            f"{self.name}: others changed the same rows {TRIES_MAX} times ({disturbance}); nothing "
+            "was changed: try again"
+        ) from disturbance
+
+    def _read_once(self, look: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        with self._connection() as connection:
+            connection.execute(READ)
+            result = look(PostgresWork(connection, in_pipeline=False), *arguments)
+            connection.execute("COMMIT")
+        return result
+
+    def _write_once(self, change: Callable[..., T], arguments: tuple[Any, ...], is_bulk: bool) -> T:
+        is_committing = False
+        with self._connection() as connection:
+            try:
+                with nullcontext() if is_bulk else connection.pipeline():
+                    connection.execute(WRITE)
+                    work = PostgresWork(connection, in_pipeline=not is_bulk)
+                    result = change(work, *arguments)
+                    is_committing = True
+                    connection.execute("COMMIT")
+            except psycopg.OperationalError as error:
+                if is_committing and error.sqlstate in LOST:
+                    raise StoreOutcomeUnknownError(
+                        f"{self.name}: the server went away while it committed ({error}): the call "
+                        "is whole or not at all; fetch the payment and see"
+                    ) from error
+                raise
+        return result
+
+    @contextmanager
+    def _connection(self) -> Iterator["psycopg.Connection[Row]"]:
+        """Lend a connection; it is put back clean, or thrown away."""
+        try:
+            lent = self._pool.connect()
+        except PoolTimeoutError as error:
+            raise StoreLockedError(f"{self.name}: all connections are busy; try again") from error
+        connection = cast("psycopg.Connection[Row]", lent.dbapi_connection)
+        try:
+            yield connection
+        except BaseException:
+            if connection.closed or connection.broken:
+                self._renew()
+            elif connection.info.transaction_status != TransactionStatus.IDLE:
+                connection.rollback()
+            raise
+        finally:
+            if connection.closed:
+                lent.invalidate()
+            lent.close()
+
+    def _renew(self) -> None:
+        """Forget all connections: where one was cut off, the others were."""
+        self._pool.dispose()
+        self._pool = self._pool.recreate()
+
+    def _fault(self, error: psycopg.Error) -> StoreError:
+        """Return what an error of the driver means for whoever called."""
+        for kind, fault, advice in FAULTS:
+            if isinstance(error, kind):
+                return fault(f"{self.name}: {error}: {advice}")
+        if isinstance(error, psycopg.OperationalError):
+            return StoreUnavailableError(
+                f"{self.name} does not answer; nothing was changed ({error}): {GONE}"
+            )
+        return StoreDamagedError(f"{self.name}: {error}: the tables do not fit this program")
+
+    def version(self, work: Work) -> str | None:
+        """Return the version of the tables; None where there are none."""
+        if work.rows("SELECT to_regclass(%s)", VERSION_TABLE) == [(None,)]:
+            return None
+        found: str = work.rows(VERSION_QUERY)[0][0]
+        return found
+
+    def prepare(self) -> None:
+        """Do nothing: there is nothing to prepare."""
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """Lend a connection that holds the lock of migrations."""
+        engine = create_engine("postgresql+psycopg://", creator=self.connect, poolclass=NullPool)
+        with self._named_faults(), engine.connect() as connection:
+            connection.exec_driver_sql(WRITE)
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def _named_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if isinstance(error.orig, psycopg.Error):
+                raise self._fault(error.orig) from error
+            raise
+        except psycopg.Error as error:
+            raise self._fault(error) from error
+
+    def _close(self) -> None:
+        self._pool.dispose()
+
+    def unsigned(self, value: int) -> int:
+        """Return the number: NUMERIC has room for it."""
+        return value
+
+    def whole(self, value: int) -> int | str:
+        """Return the number: NUMERIC has room for it."""
+        return value
+
+    def listing(self, values: Iterable[int]) -> list[int]:
+        """Return a list: the driver makes an array of it."""
+        return list(values)
+
+    def listing_of_bytes(self, values: Iterable[bytes]) -> list[bytes]:
+        """Return a list: the driver makes an array of it."""
+        return list(values)
+
+
+LOST: Final = (None, "57P01", "57P02", "57P03", "08000", "08003", "08006")
+"""The states of a connection that is gone: without one, stopped, crashed, starting, broken."""
+
+
+def name_of(url: str) -> str:
+    """Return what a database is called in errors: without its password.
+
+    Raises:
+        UnknownStoreError: this is no such URL.
+    """
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise UnknownStoreError(
+            "this is no PostgreSQL URL; say postgresql://USER@HOST:PORT/DATABASE"
+        ) from error
+    return f"postgresql://{parts.get('host', '')}/{parts.get('dbname', '')}"

@@ -1,0 +1,387 @@
+"""Every statement, written in SQLAlchemy Core and compiled once for each dialect.
+
+A statement is then run by the driver itself: Core's own execution costs more than SQLite's. All
+arguments are positional, in the order in which they stand in the statement.
+"""
+
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    update,
+)
+
+from engine.payments.sql import tables as t
+from engine.payments.sql.compiler import Compiler
+from engine.payments.state import FAILED
+from engine.payments.values import NUMBER_MAX, PaymentStatus
+
+LIMIT: Final = bindparam("limit", type_=BigInteger())
+NO_OFFSET: Final[ColumnElement[int]] = literal_column("0")
+ONE: Final[ColumnElement[int]] = literal_column("1")
+BLOCK: Final = 1_000
+"""How many attempt indexes a handle takes at a time."""
+
+TALLY: Final = (
+    "attempts_in_flight",
+    "attempts_settled",
+    "attempts_failed",
+    "sent_msat",
+    "fees_msat",
+)
+
+
+class Statements(Compiler):
+    """The statements of one dialect, as text."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self._write_statements()
+        self._read_statements()
+        self._page_statements()
+        self._delete_statements()
+        self._move_statements()
+
+    def _write_statements(self) -> None:
+        payments, sequences = t.payments.c, t.payment_sequences.c
+        # Locks the payment. SQLite has one writer at a time, and Core leaves FOR UPDATE out there.
+        self.lock = self.text(
+            select(payments.sequence_number, payments.status)
+            .where(payments.identifier == bindparam("identifier"))
+            .with_for_update()
+        )
+        self.take_number = self.text(
+            update(t.payment_sequences)
+            .values(
+                last_sequence_number=sequences.last_sequence_number + ONE,
+                payment_count=sequences.payment_count + ONE,
+            )
+            .where(sequences.last_sequence_number < literal_column(str(NUMBER_MAX)))
+            .returning(sequences.last_sequence_number)
+        )
+        self.take_indexes = self.text(
+            update(t.payment_sequences)
+            .values(last_attempt_index=sequences.last_attempt_index + literal_column(str(BLOCK)))
+            .where(sequences.last_attempt_index <= literal_column(str(NUMBER_MAX - BLOCK)))
+            .returning(sequences.last_attempt_index)
+        )
+        self.raise_index = self.text(
+            update(t.payment_sequences)
+            .values(last_attempt_index=bindparam("index"))
+            .where(sequences.last_attempt_index < bindparam("below"))
+        )
+        self.add_payment = self.add(t.payments)
+        self.add_intent = self.add(t.payment_intents)
+        self.add_payment_record = self.add(t.payment_first_hop_custom_records)
+        self.add_attempt = self.add(t.payment_htlc_attempts)
+        self.add_wire_record = self.add(t.payment_attempt_first_hop_custom_records)
+        self.add_hop = self.add(t.payment_route_hops)
+        self.add_mpp = self.add(t.payment_route_hop_mpp)
+        self.add_amp = self.add(t.payment_route_hop_amp)
+        self.add_blinded = self.add(t.payment_route_hop_blinded)
+        self.add_hop_record = self.add(t.payment_hop_custom_records)
+        self.add_resolution = self.add(t.payment_htlc_attempt_resolutions)
+        self.add_duplicate = self.add(t.payment_duplicates)
+        self.keep = self._update_payment("failure_reason", "status", *TALLY)
+        self.begin_again = self._update_payment(
+            *("sequence_number", "identifier", "value_msat", "created_at_ns"),
+            *("failure_reason", "status", *TALLY),
+        )
+
+    def _update_payment(self, *names: str) -> str:
+        """Return the update of these columns by sequence number."""
+        return self.text(
+            update(t.payments)
+            .values(
+                {name: bindparam(f"new_{name}", type_=t.payments.c[name].type) for name in names}
+            )
+            .where(t.payments.c.sequence_number == bindparam("number"))
+        )
+
+    # Reading ------------------------------------------------------------------------------------
+
+    def _headers(self) -> Select[Any]:
+        """Return the payments with their requests, and whether they have custom records."""
+        records = t.payment_first_hop_custom_records
+        has_records = (
+            select(ONE).where(records.c.payment_number == t.payments.c.sequence_number).exists()
+        )
+        return select(*t.payments.c, t.payment_intents.c.payload, has_records).select_from(
+            t.payments.outerjoin(t.payment_intents)
+        )
+
+    def _read_statements(self) -> None:
+        payments, attempts, hops = t.payments.c, t.payment_htlc_attempts, t.payment_route_hops
+        wire = t.payment_attempt_first_hop_custom_records
+        records, hop_records = t.payment_first_hop_custom_records, t.payment_hop_custom_records
+        of_payments = self.among(attempts.c.payment_number)
+        self.header = self.text(
+            self._headers().where(payments.identifier == bindparam("identifier"))
+        )
+        self.headers = self.text(self._headers().where(self.among(payments.sequence_number)))
+        self.payment_records = self.text(
+            select(*records.c).where(self.among(records.c.payment_number))
+        )
+        has_wire = select(ONE).where(wire.c.attempt_index == attempts.c.attempt_index)
+        self.attempts = self.text(
+            select(
+                *_without(attempts, "id"),
+                *_own(t.payment_htlc_attempt_resolutions),
+                has_wire.exists(),
+            )
+            .select_from(attempts.outerjoin(t.payment_htlc_attempt_resolutions))
+            .where(of_payments)
+        )
+        self.wire_records = self.text(
+            select(*wire.c).select_from(attempts.join(wire)).where(of_payments)
+        )
+        has_records = select(ONE).where(
+            hop_records.c.attempt_index == hops.c.attempt_index,
+            hop_records.c.hop_index == hops.c.hop_index,
+        )
+        sides = (t.payment_route_hop_mpp, t.payment_route_hop_amp, t.payment_route_hop_blinded)
+        joined: Any = attempts.join(hops)
+        for side in sides:
+            joined = joined.outerjoin(
+                side,
+                and_(
+                    side.c.attempt_index == hops.c.attempt_index,
+                    side.c.hop_index == hops.c.hop_index,
+                ),
+            )
+        self.hops = self.text(
+            select(
+                *hops.c, *(column for side in sides for column in _own(side)), has_records.exists()
+            )
+            .select_from(joined)
+            .where(of_payments)
+        )
+        self.hop_records = self.text(
+            select(*hop_records.c)
+            .select_from(
+                attempts.join(hop_records, hop_records.c.attempt_index == attempts.c.attempt_index)
+            )
+            .where(of_payments)
+        )
+        self.taken = self.text(
+            select(attempts.c.attempt_index).where(
+                (attempts.c.attempt_index == bindparam("index"))
+                | (attempts.c.session_key == bindparam("key"))
+            )
+        )
+        self.counters = self.text(select(*_without(t.payment_sequences, "id", "note")))
+        self.note = self.text(select(t.payment_sequences.c.note))
+        duplicates = t.payment_duplicates
+        self.duplicates = self.text(
+            self._duplicates().where(payments.identifier == bindparam("identifier"))
+        )
+        self.duplicates_of = self.text(
+            self._duplicates().where(self.among(duplicates.c.payment_number))
+        )
+
+    def _duplicates(self) -> Select[Any]:
+        """Return the duplicates with the identifiers of their payments."""
+        return select(t.payments.c.identifier, *t.payment_duplicates.c).select_from(
+            t.payments.join(t.payment_duplicates)
+        )
+
+    # Pages --------------------------------------------------------------------------------------
+
+    def _page_statements(self) -> None:
+        payments = t.payments.c
+        waiting = payments.status.in_(
+            literal_column(str(int(status)))
+            for status in (PaymentStatus.INITIATED, PaymentStatus.IN_FLIGHT)
+        )
+        self.in_flight = self.text(
+            self._headers().where(waiting).order_by(payments.sequence_number)
+        )
+
+        self.window_size = self.text(
+            select(func.count()).select_from(
+                select(ONE)
+                .where(payments.created_at_ns.between(bindparam("since"), bindparam("until")))
+                .limit(LIMIT)
+                .offset(NO_OFFSET)
+                .subquery()
+            )
+        )
+
+    @cache  # noqa: B019  (as many as there are kinds of pages, and one object a dialect)
+    def page(self, *, descending: bool, dated: bool, paid: bool) -> str:
+        """Return the walk along the numbers: lowest, highest, dates if any, limit.
+
+        Args:
+            descending: Whether the newest come first.
+            dated: Whether there are dates.
+            paid: Whether only Succeeded ones are wanted.
+        """
+        payments = t.payments.c
+        rows = self._headers().where(between(payments.sequence_number, "number"), *_paid(paid))
+        if dated:
+            rows = rows.where(between(unindexed(payments.created_at_ns), "date"))
+        return self._cut(rows, payments.sequence_number, descending)
+
+    @cache  # noqa: B019  (as for `page`)
+    def numbers_by_date(self, *, descending: bool, paid: bool) -> str:
+        """Return the walk along the dates to the same numbers; arguments as for `page`."""
+        payments = t.payments.c
+        number = unindexed(payments.sequence_number)
+        inside = between(number, "number"), between(payments.created_at_ns, "date")
+        return self._cut(
+            select(payments.sequence_number).where(*inside, *_paid(paid)), number, descending
+        )
+
+    @cache  # noqa: B019  (as for `page`)
+    def duplicate_page(self, *, descending: bool, paid: bool) -> str:
+        """Return the duplicates of a page: lowest, highest, dates, limit."""
+        duplicates = t.payment_duplicates.c
+        inside = [between(duplicates.sequence_number, "number")]
+        inside += [between(duplicates.created_at_ns, "date")]
+        inside += [duplicates.settle_preimage.is_not(None)] if paid else []
+        return self._cut(self._duplicates().where(*inside), duplicates.sequence_number, descending)
+
+    def _cut(self, rows: Select[Any], number: ColumnElement[Any], descending: bool) -> str:
+        order = number.desc() if descending else number
+        return self.text(rows.order_by(order).limit(LIMIT).offset(NO_OFFSET))
+
+    # Deletion and moving ------------------------------------------------------------------------
+
+    def _delete_statements(self) -> None:
+        payments, attempts, sequences = t.payments, t.payment_htlc_attempts, t.payment_sequences.c
+        resolutions = t.payment_htlc_attempt_resolutions.c
+        sizes = select(
+            payments.c.sequence_number,
+            payments.c.attempts_settled + payments.c.attempts_failed,
+            payments.c.attempts_failed,
+        )
+        removable = (
+            sizes.where(
+                payments.c.status == bindparam("status"),
+                payments.c.sequence_number > bindparam("after"),
+            )
+            .order_by(payments.c.sequence_number)
+            .limit(LIMIT)
+            .offset(NO_OFFSET)
+        )
+        self.removable = self.text(removable)
+        listed = self.among(payments.c.sequence_number)
+        self.lock_listed = self.text(
+            select(payments.c.sequence_number, payments.c.status)
+            .where(listed)
+            .order_by(payments.c.sequence_number)
+            .with_for_update()
+        )
+        self.delete_payments = self.text(delete(payments).where(listed))
+        self.delete_attempts = self.text(
+            delete(attempts).where(self.among(attempts.c.payment_number))
+        )
+        failed = select(ONE).where(
+            resolutions.attempt_index == attempts.c.attempt_index,
+            resolutions.resolution_type == literal_column(str(FAILED)),
+        )
+        self.delete_failed = self.text(
+            delete(attempts).where(self.among(attempts.c.payment_number), failed.exists())
+        )
+        self.forget_failed = self.text(
+            update(payments).values(attempts_failed=literal_column("0")).where(listed)
+        )
+        intents, records = t.payment_intents, t.payment_first_hop_custom_records
+        self.delete_intents = self.text(delete(intents).where(self.among(intents.c.payment_number)))
+        self.delete_payment_records = self.text(
+            delete(records).where(self.among(records.c.payment_number))
+        )
+        self.count_duplicates = self.text(
+            select(func.count()).where(self.among(t.payment_duplicates.c.payment_number))
+        )
+        self.count_less = self.text(
+            update(t.payment_sequences).values(
+                payment_count=sequences.payment_count - bindparam("payments"),
+                duplicate_count=sequences.duplicate_count - bindparam("duplicates"),
+            )
+        )
+
+    def _move_statements(self) -> None:
+        payments, sequences = t.payments.c, t.payment_sequences
+        attempts, duplicates = t.payment_htlc_attempts.c, t.payment_duplicates.c
+        self.walk = self.text(
+            self._headers()
+            .where(payments.sequence_number > bindparam("after"))
+            .order_by(payments.sequence_number)
+            .limit(LIMIT)
+            .offset(NO_OFFSET)
+        )
+        self.identifiers_there = self._there(payments.identifier, of_bytes=True)
+        self.numbers_there = self._there(payments.sequence_number)
+        self.duplicates_there = self._there(duplicates.sequence_number)
+        self.indexes_there = self._there(attempts.attempt_index)
+        self.keys_there = self._there(attempts.session_key, attempts.attempt_index, of_bytes=True)
+        self.lock_counters = self.text(select(*_without(sequences, "id", "note")).with_for_update())
+        names = [column.name for column in _without(sequences, "id", "note")]
+        self.set_counters = self.text(
+            update(sequences).values({name: bindparam(name) for name in names})
+        )
+        self.set_note = self.text(update(sequences).values(note=bindparam("note")))
+        shared = payments.sequence_number == duplicates.sequence_number
+        totals = (
+            func.coalesce(func.max(payments.sequence_number), literal_column("0")),
+            func.coalesce(func.max(duplicates.sequence_number), literal_column("0")),
+            func.coalesce(func.max(attempts.attempt_index), literal_column("0")),
+            func.count(attempts.id),
+            func.count(duplicates.sequence_number),
+        )
+        numbers_of_two = select(func.count()).select_from(
+            t.payments.join(t.payment_duplicates, shared)
+        )
+        self.totals = self.text(
+            select(
+                *(select(total).scalar_subquery() for total in totals),
+                numbers_of_two.scalar_subquery(),
+            )
+        )
+        self.receivers = self.text(
+            select(attempts.attempt_index, attempts.receiver_msat).where(
+                self.among(attempts.payment_number)
+            )
+        )
+
+    def _there(
+        self, column: ColumnElement[Any], *more: ColumnElement[Any], of_bytes: bool = False
+    ) -> str:
+        """Return the statement that finds which of a list are stored."""
+        return self.text(select(column, *more).where(self.among(column, of_bytes=of_bytes)))
+
+
+def _own(table: Table) -> list[ColumnElement[Any]]:
+    """Return the columns of a side table that are not its key."""
+    return [column for column in table.columns if column.name not in ("attempt_index", "hop_index")]
+
+
+def _without(table: Table, *names: str) -> list[ColumnElement[Any]]:
+    """Return the other columns of a table."""
+    return [column for column in table.columns if column.name not in names]
+
+
+def _paid(paid: bool) -> list[ColumnElement[bool]]:
+    succeeded: ColumnElement[int] = literal_column(str(int(PaymentStatus.SUCCEEDED)))
+    return [t.payments.c.status == succeeded] if paid else []
+
+
+def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the column in a form that keeps it out of the choice of an index."""
+    return column + literal_column("0")
+
+
+def between(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Return the condition that a column is inside two bounds, both included."""
+    return column.between(bindparam(f"{name}_from"), bindparam(f"{name}_until"))
