@@ -19,7 +19,8 @@ What holds for every call of every store:
 - Values are checked before anything is looked up. Every method may so refuse with the codes of
   `engine.payments.checking`: wrong_type, wrong_length, out_of_range and the like. They are not
   repeated below.
-- Any method may raise a `StoreError` instead: the store itself is at fault.
+- Any method may raise a `StoreError` instead: the store itself is at fault. A store whose last
+  number or attempt index is taken is full.
 - Sequence numbers are given by `init_payment`, ascend from 1 and are never used again, whatever is
   deleted. A refused call takes none.
 """

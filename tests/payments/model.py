@@ -30,9 +30,11 @@ from engine.payments import (
     rules,
 )
 from engine.payments.compatibility import check_compatible, terms_of
+from engine.payments.errors import StoreFullError
 from engine.payments.paging import Window, window_of
 from engine.payments.records import Counters, PaymentRecord, VerifyReport, check_record
 from engine.payments.state import payment_of, tally_of
+from engine.payments.values import NUMBER_MAX
 
 
 def one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -154,7 +156,7 @@ class ModelDB(PaymentDB):
             before = self.records[identifier]
             rules.check_init_again(payment(before).status)
             duplicates = before.duplicates
-        self.sequence_number += 1
+        self.sequence_number = following(self.sequence_number)
         self.records[identifier] = PaymentRecord(self.sequence_number, info, duplicates=duplicates)
 
     @one_at_a_time
@@ -265,7 +267,7 @@ class ModelDB(PaymentDB):
 
     @one_at_a_time
     def next_attempt_index(self) -> int:
-        self.attempt_index += 1
+        self.attempt_index = following(self.attempt_index)
         return self.attempt_index
 
     @one_at_a_time
@@ -337,6 +339,13 @@ class ModelDB(PaymentDB):
 
     def close(self) -> None:
         self.is_closed = True
+
+
+def following(number: int) -> int:
+    """Return the next number, if there is one."""
+    if number >= NUMBER_MAX:
+        raise StoreFullError("no number is left")
+    return number + 1
 
 
 def numbers_of(record: PaymentRecord) -> list[int]:

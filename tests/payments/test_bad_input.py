@@ -13,10 +13,8 @@ from engine.payments import (
     Route,
     Settle,
     StoreError,
-    open_payment_db,
 )
 from engine.payments.checking import HOPS_MAX
-from engine.payments.errors import UnknownStoreError
 from tests.payments.builders import (
     R2,
     P,
@@ -359,12 +357,6 @@ def test_a_closed_store_says_so(store):
     ):
         with pytest.raises(StoreError):
             call()
-
-
-@pytest.mark.parametrize("url", ["", "mysql://h/db", "/tmp/x.db", "sqlite", "LMDB:///x", ":///x"])
-def test_an_unknown_url_is_refused(url):
-    with pytest.raises(UnknownStoreError, match="lmdb:///"):
-        open_payment_db(url)
 
 
 def test_a_list_of_hops_is_as_good_as_a_tuple(store):
