@@ -7,8 +7,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engine.channels.intake.calls import CallsFull
 from engine.channels.feed import ScansFull
+from engine.channels.intake.calls import CallsFull
 from engine.gateway.asgi import ClientGone, header, read_body
 from engine.gateway.forms import JSON, Malformed
 from engine.gateway.options import GatewayOptions
