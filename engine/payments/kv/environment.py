@@ -5,6 +5,7 @@ large and the writer begins anew; another process notices when it next begins (`
 While the map changes no transaction of this process may be open: the gate sees to that.
 """
 
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,8 +14,8 @@ from typing import Final, TypeVar, cast
 
 import lmdb
 
-from engine.payments.errors import StoreDamagedError, StoreUnavailableError
-from engine.payments.kv.faults import commit_fault_of, fault_of
+from engine.payments.errors import StoreDamagedError, StoreError, StoreUnavailableError
+from engine.payments.kv.faults import fault_of, map_fault_of, unknown_outcome_of
 from engine.payments.kv.gate import Gate
 from engine.payments.kv.transaction import Transaction
 from engine.payments.kv.turn import Turn
@@ -27,6 +28,12 @@ MAP_BYTES_FIRST: Final = 64 << 20
 READERS_MAX: Final = 1_022
 SPARE_PAGES: Final = 256
 """The file is kept this much longer than what is used, see `Environment._lengthen`."""
+
+PROBE_BYTES: Final = 1 << 20
+"""What is asked of a disk that failed, to hear its reason."""
+
+NO_MEMORY: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
+"""Address space without memory behind it (the number is MAP_NORESERVE)."""
 
 DATA_FILE: Final = "data.mdb"
 TURN_FILE: Final = "writer.lock"
@@ -56,17 +63,7 @@ class Environment:
     def _open(self) -> None:
         data = self.place / DATA_FILE
         is_new = not data.exists() or not data.stat().st_size
-        try:
-            # 0 takes the size that the file says.
-            self._lmdb = lmdb.open(
-                str(self.place),
-                map_size=self._map_bytes if is_new else 0,
-                readonly=self.read_only,
-                create=not self.read_only,
-                max_readers=READERS_MAX,
-            )
-        except (lmdb.Error, OSError) as error:
-            raise fault_of(error, self.place) from error
+        self._lmdb = self._open_map(self._map_bytes if is_new else 0)
         try:
             self._begin(is_new)
         except BaseException:
@@ -82,6 +79,19 @@ class Environment:
             if is_new:
                 _sync_folder(self.place)
                 _sync_folder(self.place.parent)
+        except (lmdb.Error, OSError) as error:
+            raise fault_of(error, self.place) from error
+
+    def _open_map(self, size: int) -> lmdb.Environment:
+        """Open with a map of `size` bytes; 0 takes the size that the file says."""
+        try:
+            return lmdb.open(
+                str(self.place),
+                map_size=size,
+                readonly=self.read_only,
+                create=not self.read_only,
+                max_readers=READERS_MAX,
+            )
         except (lmdb.Error, OSError) as error:
             raise fault_of(error, self.place) from error
 
@@ -171,8 +181,25 @@ class Environment:
         except (lmdb.MapFullError, lmdb.MapResizedError):
             raise
         except lmdb.Error as error:
-            raise commit_fault_of(error, self.place) from error
+            raise self._commit_fault(error) from error
         self._lengthen()
+
+    def _commit_fault(self, error: lmdb.Error) -> StoreError:
+        """Say what became of a commit that failed.
+
+        When LMDB cannot tell, it lets nobody begin again. Else nothing was changed; where a disk
+        took only a part of a write it says EIO, and a write of our own says why.
+        """
+        try:
+            self._lmdb.begin().abort()
+        except lmdb.Error:
+            return unknown_outcome_of(error, self.place)
+        try:
+            with (self.place / DATA_FILE).open("r+b") as file:
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, PROBE_BYTES)
+        except OSError as reason:
+            return fault_of(reason, self.place)
+        return fault_of(error, self.place)
 
     def _lengthen(self) -> None:
         """Keep the file longer than its last page.
@@ -203,13 +230,12 @@ class Environment:
 
     def _set_map(self, size: int) -> None:
         with self._gate.alone():
-            before = self._lmdb.info()["map_size"]
             try:
+                # LMDB gives up the old map before it asks for the new one, and cannot go back.
+                mmap.mmap(-1, size or mmap.PAGESIZE, flags=NO_MEMORY, prot=0).close()
                 self._lmdb.set_mapsize(size)
-            except lmdb.Error as error:
-                # LMDB has let go of the old map by now, and would read from nowhere.
-                self._lmdb.set_mapsize(before)
-                raise fault_of(error, self.place) from error
+            except (lmdb.Error, OSError, OverflowError) as error:
+                raise map_fault_of(error, self.place) from error
 
 
 def _sync_folder(folder: Path) -> None:

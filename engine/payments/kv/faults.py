@@ -57,23 +57,23 @@ def _system_fault(error: lmdb.Error | OSError, place: Path) -> StoreError:
             f"{place} cannot be written by this process ({error}): nothing was changed; allow it, "
             "or open the store read-only"
         )
-    if isinstance(error, lmdb.MemoryError) or _is(error, (errno.ENOMEM,)):
-        return StoreFullError(
-            f"this process has no address space left for {place}: nothing was changed; raise its "
-            "limit (ulimit -v)"
-        )
     return StoreUnavailableError(f"{place} does not answer: {error}; look at its disk")
 
 
-def commit_fault_of(error: lmdb.Error, place: Path) -> StoreError:
-    """Return the fault of a commit: a disk without room fails before anything can be seen."""
-    fault = fault_of(error, place)
-    if type(fault) is StoreUnavailableError:
-        return StoreOutcomeUnknownError(
-            f"the disk of {place} failed while it was written ({error}): the call is whole or not "
-            "at all; close the store, open it again, and fetch"
-        )
-    return fault
+def map_fault_of(error: Exception, place: Path) -> StoreError:
+    """Return the fault of a map that could not be made larger."""
+    return StoreFullError(
+        f"this process has no address space left for {place} ({error}): nothing was changed; raise "
+        "its limit (ulimit -v)"
+    )
+
+
+def unknown_outcome_of(error: lmdb.Error, place: Path) -> StoreError:
+    """Return the fault of a commit of which LMDB itself does not know what became."""
+    return StoreOutcomeUnknownError(
+        f"the disk of {place} failed while it was written ({error}): the call is whole or not "
+        "at all; close the store, open it again, and fetch"
+    )
 
 
 def _is(error: lmdb.Error | OSError, numbers: tuple[int, ...]) -> bool:

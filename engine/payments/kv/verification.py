@@ -201,7 +201,11 @@ class Verification:
 
     def _name_strays(self, region: bytes, what: str) -> None:
         for key in self._keys(region):
-            if not self._is_claimed(region, key):
+            try:
+                is_claimed = self._is_claimed(region, key)
+            except StoreDamagedError:
+                continue  # the damage has its own problem
+            if not is_claimed:
                 self._problem(b"", f"{what} at {key[1:].hex()}", "an entry", "nothing")
 
     def _is_claimed(self, region: bytes, key: bytes) -> bool:

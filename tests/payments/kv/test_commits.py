@@ -1,4 +1,4 @@
-"""Calls that wait share a transaction, and each is judged, answered and failed as if it were alone."""
+"""Calls that wait share a transaction; each is judged, answered and failed as if alone."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

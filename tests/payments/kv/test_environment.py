@@ -1,0 +1,353 @@
+"""The map grows by itself; what is wrong with a store is said by name and left as it was."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Event
+
+import lmdb
+import pytest
+
+from engine.payments import open_payment_db
+from engine.payments.errors import (
+    StoreDamagedError,
+    StoreError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+    StoreTooNewError,
+    StoreUnavailableError,
+    UnknownStoreError,
+)
+from engine.payments.kv import layout, turn
+from engine.payments.kv.environment import DATA_FILE, Environment
+from engine.payments.kv.turn import Turn
+from tests.payments.builders import (
+    begun,
+    digest,
+    everything,
+    make_info,
+    make_record,
+    state_of_store,
+)
+
+ROOT = Path(__file__).parents[3]
+
+
+def put(environment: Environment, name: bytes, value: bytes) -> None:
+    environment.write(lambda transaction: transaction.put(name, value))
+
+
+def get(environment: Environment, name: bytes) -> bytes | None:
+    return environment.read(lambda transaction: transaction.get(name))
+
+
+def place_of(url: str) -> Path:
+    return Path(url.removeprefix("lmdb:///"))
+
+
+# The map ------------------------------------------------------------------------------------------
+
+
+def test_the_map_grows_and_nothing_is_written_twice(environment):
+    made = []
+
+    def work(transaction) -> None:
+        made.append(1)
+        count = int(transaction.get(b"count") or 0) + 1
+        transaction.put(b"count", b"%d" % count)
+        for number in range(40):
+            transaction.put(b"%d-%d" % (count, number), bytes(2_000))
+
+    for _ in range(30):
+        environment.write(work)
+    assert get(environment, b"count") == b"30"
+    assert environment._lmdb.info()["map_size"] >= 2 << 20
+    assert len(made) > 30
+
+
+def test_the_map_grows_beside_readers(environment):
+    goes_on = Event()
+    begun_reading = Event()
+
+    def read(transaction) -> bytes | None:
+        begun_reading.set()
+        assert goes_on.wait(30)
+        return transaction.get(b"a")
+
+    put(environment, b"a", b"before")
+    with ThreadPoolExecutor(2) as pool:
+        reader = pool.submit(environment.read, read)
+        assert begun_reading.wait(30)
+        put(environment, b"a", b"after")  # a reader holds up no writer
+        writer = pool.submit(put, environment, b"large", bytes(1 << 20))
+        goes_on.set()
+        assert reader.result(30) == b"before"
+        writer.result(30)
+    assert get(environment, b"large") == bytes(1 << 20)
+
+
+def fill(folder: str) -> None:
+    """Fill a store from another process, beyond the map that others have."""
+    with open_payment_db(f"lmdb:///{folder}") as store:
+        size = store._environment._lmdb.info()["map_size"]
+        store._environment.write(lambda transaction: transaction.put(b"\xff", bytes(size)))
+        begun(store, identifier=digest("another process", size))
+
+
+def test_another_process_may_grow_the_map(url, store):
+    with get_context("spawn").Pool(1) as pool:
+        for count in (1, 2):
+            pool.apply(fill, (str(place_of(url)),))
+            assert len(everything(store).payments) == 2 * count - 1  # reads see the larger map
+            begun(store)
+    state_of_store(store)
+
+
+def test_no_address_space_is_a_fault_and_the_store_goes_on(environment):
+    put(environment, b"a", b"1")
+    with pytest.raises(StoreError):
+        environment._set_map(1 << 62)
+    assert get(environment, b"a") == b"1"
+    put(environment, b"a", b"2")
+
+
+# Faults -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["lmdb://", "lmdb:///", "lmdb://host/dir", "lmdb:///a\0b"])
+def test_what_is_no_directory(url):
+    with pytest.raises(UnknownStoreError, match="lmdb:///DIRECTORY"):
+        open_payment_db(url)
+
+
+def test_a_store_that_is_not_there(url):
+    for make in ({"create": False}, {"read_only": True}):
+        with pytest.raises(StoreNotFoundError):
+            open_payment_db(url, **make)
+    assert not place_of(url).exists()
+    place_of(url).write_bytes(b"a file")
+    with pytest.raises(StoreNotFoundError, match="is a file"):
+        open_payment_db(url)
+
+
+@pytest.mark.parametrize("data", [b"x", b"x" * 100, bytes(8_192), b"\xff" * 50_000])
+def test_what_is_no_database(url, data):
+    place = place_of(url)
+    place.mkdir()
+    (place / DATA_FILE).write_bytes(data)
+    for read_only in (False, True):
+        with pytest.raises(StoreDamagedError):
+            open_payment_db(url, read_only=read_only)
+    assert (place / DATA_FILE).read_bytes() == data
+
+
+def test_a_database_of_something_else(url):
+    place_of(url).mkdir()
+    with lmdb.open(str(place_of(url))) as other, other.begin(write=True) as transaction:
+        transaction.put(b"mine", b"data")
+    with pytest.raises(StoreDamagedError, match="something else"):
+        open_payment_db(url)
+
+
+def test_a_newer_schema(url):
+    open_payment_db(url).close()
+    newer = (layout.SCHEMA_VERSION + 1).to_bytes(4, "big")
+    with lmdb.open(str(place_of(url))) as raw, raw.begin(write=True) as transaction:
+        transaction.put(layout.SCHEMA_KEY, layout.seal(layout.SCHEMA_KEY, newer))
+    for read_only in (False, True):
+        with pytest.raises(StoreTooNewError, match="newer version"):
+            open_payment_db(url, read_only=read_only)
+
+
+def cut(url: str, pages: int) -> None:
+    """Take so many pages from the end of what is used."""
+    place = place_of(url)
+    with lmdb.open(str(place), readonly=True) as raw:
+        used = raw.info()["last_pgno"] + 1
+    os.truncate(place / DATA_FILE, (used - pages) * 4_096)
+
+
+@pytest.mark.parametrize("pages", [1, 20])
+def test_a_file_that_was_cut_off(url, pages):
+    with open_payment_db(url) as store:
+        store.write_records([make_record(number) for number in range(1, 300)])
+    cut(url, pages)
+    for read_only in (False, True):
+        with pytest.raises(StoreDamagedError, match="cut off"):
+            open_payment_db(url, read_only=read_only)
+
+
+def test_a_store_that_was_much_deleted_from_is_not_cut_off(url):
+    with open_payment_db(url) as store:
+        for first in range(1, 2_000, 200):
+            store.write_records([make_record(first + step) for step in range(200)])
+            store.delete_payments()
+            size = (place_of(url) / DATA_FILE).stat().st_size
+            assert size >= (store._environment._lmdb.info()["last_pgno"] + 1) * 4_096
+    open_payment_db(url, read_only=True).close()
+
+
+def test_one_flipped_bit_in_a_record_is_noticed(url):
+    info = make_info(payment_request=b"a request that stands out")
+    with open_payment_db(url) as store:
+        store.init_payment(info.identifier, info)
+    data = place_of(url) / DATA_FILE
+    content = bytearray(data.read_bytes())
+    while (at := content.find(b"stands out")) >= 0:
+        content[at] ^= 1
+    data.write_bytes(content)
+    with open_payment_db(url) as store:
+        with pytest.raises(StoreDamagedError, match="not what was written"):
+            store.fetch_payment(info.identifier)
+        begun(store)  # the others are well
+        report = store.verify()
+        assert [problem.what for problem in report.problems][:1] == ["a record"]
+
+
+def test_a_read_only_handle_writes_nothing(url):
+    with open_payment_db(url) as store:
+        identifier = begun(store)
+    before = (place_of(url) / DATA_FILE).read_bytes()
+    with open_payment_db(url, read_only=True) as store:
+        assert store.fetch_payment(identifier).sequence_number == 1
+        for call in (
+            lambda: begun(store),
+            lambda: store.delete_payment(identifier),
+            lambda: store.write_records([]),
+            store.next_attempt_index,
+        ):
+            with pytest.raises(StoreReadOnlyError):
+                call()
+        assert store.verify().is_sound
+    assert (place_of(url) / DATA_FILE).read_bytes() == before
+
+
+def test_one_process_may_read_and_then_write(url):
+    open_payment_db(url).close()
+    with open_payment_db(url, read_only=True) as reader, open_payment_db(url) as writer:
+        identifier = begun(writer)
+        assert reader.fetch_payment(identifier) == writer.fetch_payment(identifier)
+        with pytest.raises(StoreReadOnlyError):
+            begun(reader)
+    with open_payment_db(url) as one, open_payment_db(url) as other:
+        one.close()
+        assert other.fetch_payment(identifier).sequence_number == 1
+
+
+def hold(folder: str, began, goes_on) -> None:
+    """Have the turn to write for long."""
+    turn_ = Turn(Path(folder) / "writer.lock")
+    with turn_.taken():
+        began.set()
+        goes_on.wait(60)
+    turn_.close()
+
+
+def test_a_store_that_another_process_holds(url, store, monkeypatch):
+    context = get_context("spawn")
+    began, goes_on = context.Event(), context.Event()
+    holder = context.Process(target=hold, args=(str(place_of(url)), began, goes_on))
+    holder.start()
+    assert began.wait(60)
+    with monkeypatch.context() as patch:
+        patch.setattr(turn, "WAIT_S_MAX", 0.05)
+        with pytest.raises(StoreLockedError, match="another process"):
+            begun(store)
+    assert everything(store).payments == ()  # readers wait for nobody
+    holder.kill()  # and its turn goes with it
+    holder.join()
+    begun(store)
+
+
+FILLER = """
+import resource, signal, sys
+from engine.payments import open_payment_db
+from engine.payments.errors import StoreFullError
+from tests.payments.builders import begun, digest, everything, make_info, state_of_store
+with open_payment_db(sys.argv[1]) as store:
+    begun(store)
+    size = 2 << 20
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    done = 1
+    try:
+        for _ in range(2000):
+            begun(store, payment_request=bytes(30_000))
+            done += 1
+    except StoreFullError as fault:
+        print(type(fault).__name__, flush=True)
+    assert len(everything(store).payments) == done
+    state_of_store(store)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, ) * 2)
+"""
+
+
+def test_a_full_disk_is_a_fault_and_nothing_is_half_written(url):
+    done = subprocess.run(
+        [sys.executable, "-c", FILLER, url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("StoreFullError\n", 0), done.stderr
+    with open_payment_db(url) as store:
+        begun(store)
+        state_of_store(store)
+
+
+def test_a_forked_child_is_refused_and_the_parent_goes_on(url, store):
+    begun(store)
+    child = os.fork()
+    if not child:
+        refusals = []
+        for call in (lambda: everything(store), lambda: begun(store), lambda: open_payment_db(url)):
+            try:
+                call()
+            except StoreUnavailableError as fault:
+                refusals.append("fork" in str(fault))
+        store.close()
+        os._exit(0 if refusals == [True] * 3 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    begun(store)
+    assert len(everything(store).payments) == 2
+
+
+def test_a_forked_child_may_open_what_its_parent_has_closed(url):
+    open_payment_db(url).close()
+    child = os.fork()
+    if not child:
+        with open_payment_db(url) as store:
+            begun(store)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with open_payment_db(url) as store:
+        assert len(everything(store).payments) == 1
+
+
+READER = """
+import sys, lmdb, os, signal
+reader = lmdb.open(sys.argv[1], readonly=True).begin()
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_readers_who_died_keep_no_pages(url, store):
+    begun(store)
+    place = str(place_of(url))
+    dead = subprocess.Popen(
+        [sys.executable, "-c", READER, place],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert dead.stdout.readline() == b"reading\n"
+    dead.kill()
+    dead.communicate()
+    assert "no active readers" not in store._environment._lmdb.readers()
+    store.close()
+    with open_payment_db(url) as again:
+        assert "no active readers" in again._environment._lmdb.readers()
