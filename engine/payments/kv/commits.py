@@ -55,7 +55,8 @@ class Waiting:
 
     def answer(self) -> Any:
         """Return or raise what came of the call."""
-        error = self.refusal or self.error
+        # A fault first: a refusal may rest on what was never kept.
+        error = self.error or self.refusal
         if error is not None:
             raise error
         return self.result
