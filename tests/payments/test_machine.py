@@ -369,4 +369,4 @@ def test_all_stores_answer_what_the_model_answers(places):
 
 @pytest.mark.slow
 def test_all_stores_answer_what_the_model_answers_at_length(places):
-    run(places, 60, 40)
+    run(places, 40, 40)
