@@ -5,6 +5,7 @@ statements go out in a pipeline: what finds nothing is not waited for, so a call
 round trips.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +35,9 @@ from engine.payments.sql.compiler import POSTGRESQL
 from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Row, Work
 
 T = TypeVar("T")
+
+# At the end of a pipeline it warns of each error that it does not raise again. We raise the first.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 CONNECTIONS_MAX: Final = 16
 CONNECT_TIMEOUT_S: Final = 10
