@@ -87,7 +87,7 @@ class Deletion:
                 size = next_size(size, time.perf_counter() - began)
 
     def _find(self, work: Work, status: PaymentStatus, after: int) -> list[Row]:
-        return work.rows(self._statements.removable, int(status), after, LOOK)
+        return work.rows(self._statements.removable(status), after, LOOK)
 
     def _remove_batch(
         self, work: Work, status: PaymentStatus, numbers: list[int], failed_attempts_only: bool

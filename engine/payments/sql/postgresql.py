@@ -57,6 +57,8 @@ SETTINGS: Final = (
     # Every statement looks up what it wants by keys. The planner would rather read small tables
     # whole, and a page would cost more with every payment there is.
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
+    # The plans are always the same then, and making one costs more than most calls.
+    "SET plan_cache_mode = force_generic_plan; "
     # A server may be set up to answer before the disk has it; we may not.
     "SELECT set_config('synchronous_commit', 'on', false) "
     "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
@@ -161,6 +163,7 @@ class PostgresDatabase(Database):
     def connect(self) -> "psycopg.Connection[Row]":
         """Return a new connection; transactions are ours to begin."""
         connection = psycopg.connect(self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
+        connection.prepare_threshold = 1
         connection.adapters.register_loader("numeric", WholeNumbers)
         connection.execute(cast(Any, SETTINGS))
         return connection

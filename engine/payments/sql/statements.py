@@ -255,26 +255,30 @@ class Statements(Compiler):
         order = number.desc() if descending else number
         return self.text(rows.order_by(order).limit(LIMIT).offset(NO_OFFSET))
 
+    @cache  # noqa: B019  (as for `page`)
+    def removable(self, status: PaymentStatus) -> str:
+        """Return what finds payments of a status and how many attempts they have: after, limit.
+
+        The status stands in the text: so a plan that is made once is made for it.
+        """
+        payments = t.payments.c
+        over = payments.attempts_settled + payments.attempts_failed
+        return self.text(
+            select(payments.sequence_number, over, payments.attempts_failed)
+            .where(
+                payments.status == literal_column(str(int(status))),
+                payments.sequence_number > bindparam("after"),
+            )
+            .order_by(payments.sequence_number)
+            .limit(LIMIT)
+            .offset(NO_OFFSET)
+        )
+
     # Deletion and moving ------------------------------------------------------------------------
 
     def _delete_statements(self) -> None:
         payments, attempts, sequences = t.payments, t.payment_htlc_attempts, t.payment_sequences.c
         resolutions = t.payment_htlc_attempt_resolutions.c
-        sizes = select(
-            payments.c.sequence_number,
-            payments.c.attempts_settled + payments.c.attempts_failed,
-            payments.c.attempts_failed,
-        )
-        removable = (
-            sizes.where(
-                payments.c.status == bindparam("status"),
-                payments.c.sequence_number > bindparam("after"),
-            )
-            .order_by(payments.c.sequence_number)
-            .limit(LIMIT)
-            .offset(NO_OFFSET)
-        )
-        self.removable = self.text(removable)
         listed = self.among(payments.c.sequence_number)
         self.lock_listed = self.text(
             select(payments.c.sequence_number, payments.c.status)

@@ -1,8 +1,10 @@
 """The plans of the two databases show that the indexes are used, on a store of some size."""
 
-import json
+import re
+from itertools import count
 
 import pytest
+from psycopg import sql
 
 from engine.payments import PaymentStatus, Query
 from engine.payments.sql import SQLPaymentDB
@@ -19,9 +21,20 @@ def plan(store, statement: str, *arguments: object) -> list[str]:
     if store._database.statements.kind == "sqlite":
         rows = ask(store, f"EXPLAIN QUERY PLAN {statement}", *arguments)
         return [step for row in rows if (step := sqlite_step(row[3]))]
-    (tree,) = ask(store, f"EXPLAIN (FORMAT JSON) {statement}", *arguments)[0]
-    tree = json.loads(tree) if isinstance(tree, str) else tree
-    return list(postgres_steps(tree[0]["Plan"]))
+    with store._database._connection() as connection:
+        return list(postgres_steps(generic_plan(connection, statement, arguments)))
+
+
+def generic_plan(connection, statement: str, arguments: tuple[object, ...]) -> dict:
+    """Return the plan that a prepared statement gets: it does not know the arguments."""
+    numbers = count(1)
+    text = re.sub("%s", lambda _: f"${next(numbers)}", statement)
+    values = sql.SQL(", ").join(map(sql.Literal, arguments))
+    connection.execute(f"PREPARE shown AS {text}")
+    shown = sql.SQL("EXECUTE shown({})" if arguments else "EXECUTE shown").format(values)
+    ((tree,),) = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) ") + shown).fetchall()
+    connection.execute("DEALLOCATE shown")
+    return tree[0]["Plan"]
 
 
 def sqlite_step(detail: str) -> str | None:
@@ -132,7 +145,7 @@ def test_what_is_in_flight_is_found_by_its_status(filled):  # D20
 
 def test_what_may_go_is_found_by_its_status(filled):
     statements = filled._database.statements
-    found = plan(filled, statements.removable, int(PaymentStatus.INITIATED), 1_000, 50)
+    found = plan(filled, statements.removable(PaymentStatus.INITIATED), 1_000, 50)
     assert f"payments by {BY_STATUS}" in found
     assert "sort" not in found
 
@@ -157,8 +170,7 @@ def plan_of_change(store, statement: str, *arguments: object) -> list[str]:
             rows = work.rows(f"EXPLAIN QUERY PLAN {statement}", *arguments)
             found.extend(step for row in rows if (step := sqlite_step(row[3])))
         else:
-            ((tree,),) = work.rows(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
-            found.extend(postgres_steps(tree[0]["Plan"]))
+            found.extend(plan(store, statement, *arguments))
 
     store._database.write(look)
     return found
