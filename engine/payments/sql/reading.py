@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from engine.payments.errors import PaymentDBCode, PaymentDBError
 from engine.payments.paging import Window
 from engine.payments.sql.database import Database, Row, Work
@@ -154,7 +156,8 @@ class Reading:
 
     def page(self, work: Work, query: Query, window: Window) -> Response:
         """Return the page that `query` asks for."""
-        _, _, payment_count, duplicate_count = work.rows(self._statements.counters)[0]
+        last, _, payment_count, duplicate_count = work.rows(self._statements.counters)[0]
+        window = replace(window, highest=min(window.highest, last))
         headers: Sequence[Header] = ()
         duplicates: Sequence[DuplicatePayment] = ()
         if not window.is_empty:
@@ -165,16 +168,16 @@ class Reading:
             [header.number for header in headers] + [each.sequence_number for each in duplicates],
             reverse=window.descending,
         )[: window.limit]
-        first, last = (min(numbers), max(numbers)) if numbers else (0, 0)
+        first, end = (min(numbers), max(numbers)) if numbers else (0, 0)
         headers = sorted(
-            (header for header in headers if first <= header.number <= last),
+            (header for header in headers if first <= header.number <= end),
             key=lambda header: header.number,
         )
-        kept = (each for each in duplicates if first <= each.sequence_number <= last)
+        kept = (each for each in duplicates if first <= each.sequence_number <= end)
         return Response(
             payments=tuple(self.payments(work, headers, omit_hops=query.omit_hops)),
             first_index_offset=first,
-            last_index_offset=last,
+            last_index_offset=end,
             total_count=payment_count if query.count_total else 0,
             duplicate_payments=by_identifier(kept),
         )

@@ -137,6 +137,16 @@ def test_a_window_of_many_far_away_is_looked_up_in_the_index_of_dates(filled):
     assert any(BY_DATE in step for step in found)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_window_of_nearly_all_is_walked_along_the_numbers(filled, backwards):
+    query = Query(creation_date_start=2, reversed=backwards)
+    with watched(filled) as log:
+        page = filled.query_payments(query)
+    assert len(page.payments) == 100
+    by_date = {filled._database.statements.numbers_by_date(descending=backwards, paid=False)}
+    assert not by_date & {entry[0] for entry in log}
+
+
 def test_what_is_in_flight_is_found_by_its_status(filled):  # D20
     found = steps(filled, filled.fetch_in_flight_payments)
     check_no_scan(found)
