@@ -121,72 +121,62 @@ class Statements(Compiler):
         )
 
     def _read_statements(self) -> None:
-        payments, attempts, hops = t.payments.c, t.payment_htlc_attempts, t.payment_route_hops
-        wire = t.payment_attempt_first_hop_custom_records
-        records, hop_records = t.payment_first_hop_custom_records, t.payment_hop_custom_records
-        of_payments = self.among(attempts.c.payment_number)
-        self.header = self.text(
-            self._headers().where(payments.identifier == bindparam("identifier"))
-        )
+        payments, attempts = t.payments.c, t.payment_htlc_attempts.c
+        records, duplicates = t.payment_first_hop_custom_records, t.payment_duplicates.c
+        of_identifier = payments.identifier == bindparam("identifier")
+        self.header = self.text(self._headers().where(of_identifier))
         self.headers = self.text(self._headers().where(self.among(payments.sequence_number)))
         self.payment_records = self.text(
             select(*records.c).where(self.among(records.c.payment_number))
         )
+        self._attempt_statements()
+        self._hop_statements()
+        self.taken = self.text(
+            select(attempts.attempt_index).where(
+                (attempts.attempt_index == bindparam("index"))
+                | (attempts.session_key == bindparam("key"))
+            )
+        )
+        self.counters = self.text(select(*_without(t.payment_sequences, "id", "note")))
+        self.note = self.text(select(t.payment_sequences.c.note))
+        self.duplicates = self.text(self._duplicates().where(of_identifier))
+        self.duplicates_of = self.text(
+            self._duplicates().where(self.among(duplicates.payment_number))
+        )
+
+    def _attempt_statements(self) -> None:
+        """Make what reads attempts with their resolutions, without hops."""
+        attempts, wire = t.payment_htlc_attempts, t.payment_attempt_first_hop_custom_records
+        resolutions = t.payment_htlc_attempt_resolutions
+        of_payments = self.among(attempts.c.payment_number)
         has_wire = select(ONE).where(wire.c.attempt_index == attempts.c.attempt_index)
         self.attempts = self.text(
-            select(
-                *_without(attempts, "id"),
-                *_own(t.payment_htlc_attempt_resolutions),
-                has_wire.exists(),
-            )
-            .select_from(attempts.outerjoin(t.payment_htlc_attempt_resolutions))
+            select(*_without(attempts, "id"), *_own(resolutions), has_wire.exists())
+            .select_from(attempts.outerjoin(resolutions))
             .where(of_payments)
         )
         self.wire_records = self.text(
             select(*wire.c).select_from(attempts.join(wire)).where(of_payments)
         )
-        has_records = select(ONE).where(
-            hop_records.c.attempt_index == hops.c.attempt_index,
-            hop_records.c.hop_index == hops.c.hop_index,
-        )
+
+    def _hop_statements(self) -> None:
+        """Make what reads hops with their side tables, and their custom records."""
+        attempts, hops = t.payment_htlc_attempts, t.payment_route_hops
+        records = t.payment_hop_custom_records
+        of_payments = self.among(attempts.c.payment_number)
         sides = (t.payment_route_hop_mpp, t.payment_route_hop_amp, t.payment_route_hop_blinded)
         joined: Any = attempts.join(hops)
         for side in sides:
-            joined = joined.outerjoin(
-                side,
-                and_(
-                    side.c.attempt_index == hops.c.attempt_index,
-                    side.c.hop_index == hops.c.hop_index,
-                ),
-            )
+            joined = joined.outerjoin(side, _same_hop(side))
+        own = (column for side in sides for column in _own(side))
         self.hops = self.text(
-            select(
-                *hops.c, *(column for side in sides for column in _own(side)), has_records.exists()
-            )
+            select(*hops.c, *own, select(ONE).where(_same_hop(records)).exists())
             .select_from(joined)
             .where(of_payments)
         )
+        same_attempt = records.c.attempt_index == attempts.c.attempt_index
         self.hop_records = self.text(
-            select(*hop_records.c)
-            .select_from(
-                attempts.join(hop_records, hop_records.c.attempt_index == attempts.c.attempt_index)
-            )
-            .where(of_payments)
-        )
-        self.taken = self.text(
-            select(attempts.c.attempt_index).where(
-                (attempts.c.attempt_index == bindparam("index"))
-                | (attempts.c.session_key == bindparam("key"))
-            )
-        )
-        self.counters = self.text(select(*_without(t.payment_sequences, "id", "note")))
-        self.note = self.text(select(t.payment_sequences.c.note))
-        duplicates = t.payment_duplicates
-        self.duplicates = self.text(
-            self._duplicates().where(payments.identifier == bindparam("identifier"))
-        )
-        self.duplicates_of = self.text(
-            self._duplicates().where(self.among(duplicates.c.payment_number))
+            select(*records.c).select_from(attempts.join(records, same_attempt)).where(of_payments)
         )
 
     def _duplicates(self) -> Select[Any]:
@@ -364,6 +354,12 @@ class Statements(Compiler):
     ) -> str:
         """Return the statement that finds which of a list are stored."""
         return self.text(select(column, *more).where(self.among(column, of_bytes=of_bytes)))
+
+
+def _same_hop(table: Table) -> ColumnElement[bool]:
+    """Return the condition that a row belongs to the hop beside it."""
+    hops = t.payment_route_hops.c
+    return and_(table.c.attempt_index == hops.attempt_index, table.c.hop_index == hops.hop_index)
 
 
 def _own(table: Table) -> list[ColumnElement[Any]]:
