@@ -22,7 +22,7 @@ from engine.payments.sql.rows import (
     payment_row,
     resolution_row,
 )
-from engine.payments.state import payment_of, tally_of
+from engine.payments.state import state_of, tally_of
 from engine.payments.values import (
     Attempt,
     CreationInfo,
@@ -157,9 +157,11 @@ class Control:
     ) -> Payment:
         """Write what follows from the attempts beside the payment; return it."""
         (info,) = self._reading.infos(work, [header])
-        kept = kept_row(self._database, tally_of(attempts), reason)
+        tally = tally_of(attempts)
+        kept = kept_row(self._database, tally, reason)
         work.run(self._statements.keep, *kept, header.number)
-        return payment_of(header.number, info, tuple(attempts), reason)
+        status, state = kept[1], state_of(header.value_msat, tally, reason)
+        return Payment(header.number, info, tuple(attempts), reason, status, state)
 
 
 def add_info(work: Work, database: Database, number: int, info: CreationInfo) -> None:

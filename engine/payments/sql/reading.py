@@ -98,6 +98,11 @@ class Reading:
             return {}
         listing = self._database.listing(owners)
         questions = [(statements.attempts, listing), (statements.hops, listing)]
+        if len(owners) == 1:
+            questions = [
+                (statements.attempts_of_one, owners[0]),
+                (statements.hops_of_one, owners[0]),
+            ]
         rows, *hop_rows = work.ask(*questions[: 1 if omit_hops else 2])
         hops = None if omit_hops else self._hops(work, hop_rows[0], listing)
         wire: Mapping[int, Records] = {}

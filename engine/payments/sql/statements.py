@@ -145,16 +145,15 @@ class Statements(Compiler):
         )
 
     def _attempt_statements(self) -> None:
-        """Make what reads attempts with their resolutions, without hops."""
+        """Make what reads attempts with their resolutions, without hops; of many, or of one."""
         attempts, wire = t.payment_htlc_attempts, t.payment_attempt_first_hop_custom_records
         resolutions = t.payment_htlc_attempt_resolutions
         of_payments = self.among(attempts.c.payment_number)
         has_wire = select(ONE).where(wire.c.attempt_index == attempts.c.attempt_index)
-        self.attempts = self.text(
-            select(*_without(attempts, "id"), *_own(resolutions), has_wire.exists())
-            .select_from(attempts.outerjoin(resolutions))
-            .where(of_payments)
-        )
+        rows = select(*_without(attempts, "id"), *_own(resolutions), has_wire.exists())
+        rows = rows.select_from(attempts.outerjoin(resolutions))
+        self.attempts = self.text(rows.where(of_payments))
+        self.attempts_of_one = self.text(rows.where(_of_one(attempts)))
         self.wire_records = self.text(
             select(*wire.c).select_from(attempts.join(wire)).where(of_payments)
         )
@@ -169,11 +168,10 @@ class Statements(Compiler):
         for side in sides:
             joined = joined.outerjoin(side, _same_hop(side))
         own = (column for side in sides for column in _own(side))
-        self.hops = self.text(
-            select(*hops.c, *own, select(ONE).where(_same_hop(records)).exists())
-            .select_from(joined)
-            .where(of_payments)
-        )
+        rows = select(*hops.c, *own, select(ONE).where(_same_hop(records)).exists())
+        rows = rows.select_from(joined)
+        self.hops = self.text(rows.where(of_payments))
+        self.hops_of_one = self.text(rows.where(_of_one(attempts)))
         same_attempt = records.c.attempt_index == attempts.c.attempt_index
         self.hop_records = self.text(
             select(*records.c).select_from(attempts.join(records, same_attempt)).where(of_payments)
@@ -354,6 +352,11 @@ class Statements(Compiler):
     ) -> str:
         """Return the statement that finds which of a list are stored."""
         return self.text(select(column, *more).where(self.among(column, of_bytes=of_bytes)))
+
+
+def _of_one(attempts: Table) -> ColumnElement[bool]:
+    """Return the condition that attempts are of one payment; a list of one costs more."""
+    return attempts.c.payment_number == bindparam("number")
 
 
 def _same_hop(table: Table) -> ColumnElement[bool]:

@@ -119,4 +119,4 @@ def test_a_refused_attempt_reads_no_route(sql):  # D17
             call()
         texts = {entry[0] for entry in log}
         assert texts
-        assert not texts & {statements.attempts, statements.hops, statements.hop_records}
+        assert not texts & {statements.attempts_of_one, statements.hops_of_one}
