@@ -98,6 +98,14 @@ def test_a_walk_begins_after_any_key(tmp_path):
         assert values.count() == 5000
 
 
+def test_the_last_key_is_found(tmp_path):
+    path = write_file(tmp_path / "a.db", nested())
+    with BboltReader(path) as reader:
+        assert reader.root.bucket(b"values").last() == ((4999).to_bytes(8), bytes([230]) * 40)
+        assert reader.root.bucket(b"empty").last() is None
+        assert reader.root.last()[0] == b"values"
+
+
 def test_a_walk_reads_each_page_once(tmp_path):
     path = write_file(tmp_path / "a.db", nested(), freelist=False)
     with BboltReader(path) as reader:

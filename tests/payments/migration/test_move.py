@@ -133,7 +133,7 @@ NEWER = encode_note(Note(FORMAT + 1, "00", "here", Place(), 0, Totals()))
 @pytest.mark.parametrize("note", [b"", b"{}", b'{"format":2}', b"\xff", NEWER])
 def test_a_note_that_is_not_known_is_refused(store, note):
     store.write_records((), note)
-    with pytest.raises(OtherMigrationError):
+    with pytest.raises(OtherMigrationError, match="with the version that began it"):
         moved(filled(ModelDB()), store)
     assert store.note() == note
 
