@@ -154,7 +154,7 @@ class GroupCommit:
         began = time.perf_counter()
         try:
             self._commit(batch)
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, nobody may be left waiting
             for waiting in batch:
                 waiting.error = waiting.error or _again(error)
             if not isinstance(error, StoreError):
@@ -206,7 +206,7 @@ def _make(transaction: Transaction, batch: Sequence[Waiting]) -> None:
             waiting.refusal = refusal
         except lmdb.Error:
             raise
-        except Exception as error:
+        except Exception as error:  # a fault of one call is not one of its neighbours
             raise _CallFailed(waiting, error) from error
 
 

@@ -15,7 +15,7 @@ from engine.payments.values import NUMBER_MAX, PaymentStatus
 LOOK_MAX: Final = 2_000
 """How many payments are looked at in one read."""
 
-RECORDS_MAX: Final = 300
+RECORDS_MAX: Final = 100
 """After so many payments and attempts a transaction ends; about 10 ms. A payment is never split."""
 
 

@@ -173,7 +173,7 @@ class LmdbDB(PaymentDB):
             self._write(lambda writing: life.delete(writing, identifier))
 
     def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
-        """Remove payments in transactions of about 300 payments and attempts."""
+        """Remove payments in transactions of about 100 payments and attempts."""
         checking.check_flags(failed_only=failed_only, failed_attempts_only=failed_attempts_only)
         choice = Choice(failed_only, failed_attempts_only)
         return sum(self._delete_all(choice, status) for status in choice.statuses)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Event
 
 import lmdb
@@ -130,3 +131,48 @@ def test_a_caller_who_is_interrupted_holds_up_nobody(environment, is_called):
         if not is_called:  # then somebody else leads, and calls the next
             group._call_next()
         assert other.result(30) == 1
+
+
+def test_who_leads_gathers_those_who_were_just_answered(environment):
+    group = GroupCommit(environment)
+    group._expected, group._patience_s, group._idle_from = 2, 30.0, float("inf")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(group.run, add(1))
+        while group._gathers is None:
+            pass
+        assert group.run(add(1)) == 2
+        assert first.result(30) == 1
+    assert group.statistics().transactions == 1
+
+
+def test_nobody_is_answered_before_the_commit(environment, monkeypatch):
+    group = GroupCommit(environment)
+    is_made, goes_on = Event(), Event()
+    changing = environment._changing
+
+    @contextmanager
+    def slow_commit():
+        with changing() as transaction:
+            yield transaction
+            is_made.set()
+            assert goes_on.wait(30)
+
+    def refuse(transaction) -> None:
+        raise PaymentDBError(PaymentDBCode.PAYMENT_EXISTS)
+
+    monkeypatch.setattr(environment, "_changing", slow_commit)
+    with ThreadPoolExecutor(2) as pool:
+        group._expected, group._patience_s, group._idle_from = 2, 30.0, float("inf")
+        calls = [pool.submit(group.run, call) for call in (add(1), refuse)]
+        assert is_made.wait(30)
+        assert not any(call.done() for call in calls)
+        assert environment.read(lambda transaction: transaction.get(KEY)) is None
+        goes_on.set()
+        assert sorted(str(call.exception(30)) for call in calls)[0] == "None"
+    assert value(environment) == 1
+
+
+def test_each_commit_is_synced(environment):
+    flags = environment._lmdb.flags()
+    assert (flags["sync"], flags["metasync"], flags["lock"]) == (True, True, True)
+    assert (flags["writemap"], flags["map_async"]) == (False, False)

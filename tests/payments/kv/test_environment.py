@@ -29,6 +29,7 @@ from tests.payments.builders import (
     begun,
     digest,
     everything,
+    make_attempt,
     make_info,
     make_record,
     state_of_store,
@@ -181,14 +182,18 @@ def test_a_file_that_was_cut_off(url, pages):
             open_payment_db(url, read_only=read_only)
 
 
-def test_a_store_that_was_much_deleted_from_is_not_cut_off(url):
-    with open_payment_db(url) as store:
-        for first in range(1, 2_000, 200):
-            store.write_records([make_record(first + step) for step in range(200)])
-            store.delete_payments()
-            size = (place_of(url) / DATA_FILE).stat().st_size
-            assert size >= (store._environment._lmdb.info()["last_pgno"] + 1) * 4_096
-    open_payment_db(url, read_only=True).close()
+def test_pages_that_are_used_and_freed_at_once_do_not_look_cut_off(tmp_path):
+    def work(transaction) -> None:
+        transaction.put(b"large", bytes(1 << 20))
+        transaction.delete(b"large")
+
+    environment = Environment(tmp_path, read_only=False, map_bytes=16 << 20)
+    for _ in range(3):
+        environment.write(work)
+        pages = environment._lmdb.info()["last_pgno"] + 1
+        assert (tmp_path / DATA_FILE).stat().st_size >= pages * 4_096
+    environment.close()
+    Environment(tmp_path, read_only=True).close()
 
 
 def test_one_flipped_bit_in_a_record_is_noticed(url):
@@ -336,18 +341,48 @@ sys.stdin.read()
 """
 
 
-def test_readers_who_died_keep_no_pages(url, store):
-    begun(store)
-    place = str(place_of(url))
-    dead = subprocess.Popen(
-        [sys.executable, "-c", READER, place],
+def start_reader(place: Path) -> subprocess.Popen:
+    """Start a process that reads and does not come to an end."""
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, str(place)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    assert dead.stdout.readline() == b"reading\n"
-    dead.kill()
-    dead.communicate()
-    assert "no active readers" not in store._environment._lmdb.readers()
-    store.close()
-    with open_payment_db(url) as again:
-        assert "no active readers" in again._environment._lmdb.readers()
+    assert reader.stdout.readline() == b"reading\n"
+    return reader
+
+
+def end(reader: subprocess.Popen) -> None:
+    reader.kill()
+    reader.communicate()
+
+
+def test_readers_who_died_are_gone_when_a_store_is_opened(url):
+    open_payment_db(url).close()
+    dead, alive = start_reader(place_of(url)), start_reader(place_of(url))
+    end(dead)
+    with open_payment_db(url) as store:
+        readers = store._environment._lmdb.readers()
+        assert f"{dead.pid} " not in readers
+        assert f"{alive.pid} " in readers
+    end(alive)
+
+
+def test_readers_who_died_are_looked_for_before_the_map_grows(environment):
+    put(environment, b"a", b"1")
+    end(start_reader(environment.place))
+    size = environment._lmdb.info()["map_size"]
+    environment._grow()
+    assert "no active readers" in environment._lmdb.readers()
+    assert environment._lmdb.info()["map_size"] == size
+    environment._grow()
+    assert environment._lmdb.info()["map_size"] == 2 * size
+
+
+def test_indexes_are_above_what_another_handle_moved_in(url, store):
+    first = store.next_attempt_index()
+    with open_payment_db(url) as other:
+        other.raise_counters(attempt_index=first + 100)
+        assert store.next_attempt_index() == first + 101
+        other.write_records([make_record(1, [make_attempt(first + 5_000)])])
+    assert store.next_attempt_index() > first + 5_000
