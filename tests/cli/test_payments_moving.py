@@ -257,7 +257,7 @@ def test_what_is_no_file_is_not_found(run, folder):
 def newer(url: str) -> None:
     """Make a store look like one of the future."""
     with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
-        file.execute("UPDATE paychan_payments_version SET version_num = 'x999'")
+        file.execute("UPDATE payments_schema_version SET version_num = 'x999'")
 
 
 def test_stores_that_cannot_be_used_are_said_so_in_one_line(run, few, folder):

@@ -26,8 +26,9 @@ MAP_BYTES_FIRST: Final = 64 << 20
 """Address space, not disk: the file is as long as what was written."""
 
 READERS_MAX: Final = 1_022
-SPARE_PAGES: Final = 256
-"""The file is kept this much longer than what is used, see `Environment._lengthen`."""
+SPARE_PAGES_MIN: Final = 32
+SPARE_PAGES_MAX: Final = 1_024
+"""The file is kept longer than what is used, see `Environment._lengthen`."""
 
 PROBE_BYTES: Final = 1 << 20
 """What is asked of a disk that failed, to hear its reason."""
@@ -202,23 +203,31 @@ class Environment:
         return fault_of(error, self.place)
 
     def _lengthen(self) -> None:
-        """Keep the file longer than its last page.
+        """Keep the file longer than its last page, by pages of zeros.
 
-        LMDB does not write a page at the end that was used and freed by one transaction; without
-        this a sound file could be as short as one that was cut off.
+        A commit that writes over blocks there are need not wait for the file system to note new
+        ones. And LMDB does not write a page at the end that was used and freed by one transaction;
+        without this a sound file could be as short as one that was cut off.
         """
         pages = self._lmdb.info()["last_pgno"] + 1
-        if pages + SPARE_PAGES // 2 <= self._pages:
+        if pages + SPARE_PAGES_MIN <= self._pages:
             return
-        self._pages = pages + SPARE_PAGES
-        length = self._pages * self._lmdb.stat()["psize"]
-        data = self.place / DATA_FILE
-        # The call is durable already; without room for this the next opening is only stricter.
-        with suppress(OSError):
-            if data.stat().st_size < length:
-                with data.open("r+b") as file:
-                    file.seek(length - 1)
-                    file.write(b"\0")
+        spare = min(max(pages // 4, 2 * SPARE_PAGES_MIN), SPARE_PAGES_MAX)
+        transaction = self._lmdb.begin(write=True)  # nobody writes meanwhile
+        try:
+            self._pages = self._append_zeros(pages + spare)
+        finally:
+            transaction.abort()
+
+    def _append_zeros(self, pages: int) -> int:
+        """Make the file so many pages long, if it is shorter; return how many it has."""
+        page_bytes = self._lmdb.stat()["psize"]
+        # The call is durable already; without room for this the next ones are only slower.
+        with suppress(OSError), (self.place / DATA_FILE).open("r+b", buffering=0) as file:
+            missing = pages * page_bytes - file.seek(0, os.SEEK_END)
+            if missing > 0:
+                file.write(bytes(missing))
+        return pages
 
     # The map --------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from engine.payments.sql.statements import Statements
 Row = tuple[Any, ...]
 T = TypeVar("T")
 
-VERSION_TABLE: Final = "paychan_payments_version"
+VERSION_TABLE: Final = "payments_schema_version"
 VERSION_QUERY: Final = f"SELECT version_num FROM {VERSION_TABLE}"
 
 statements_of = cache(Statements)

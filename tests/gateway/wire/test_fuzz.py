@@ -50,7 +50,8 @@ def setting(examples: int) -> settings:
 
 
 def fuzz(server: Server, payer: Payer, label: str, mode: str, examples: int) -> None:
-    """Call one operation in `examples` ways, half of them for a channel there is."""
+    """Call one operation in `examples` ways, half of them for a channel and payment there is."""
+    theirs = {"channel_id": payer.id, "identifier": payer.id, "attempt_index": payer.pays()}
     operation = OPERATIONS[label]
     url = f"http://127.0.0.1:{server.port}"
     with requests.Session() as session:
@@ -58,8 +59,8 @@ def fuzz(server: Server, payer: Payer, label: str, mode: str, examples: int) -> 
         @setting(examples)
         @given(operation.as_strategy(MODES[mode]), st.booleans())
         def call(case: Any, of_payer: bool) -> None:
-            if of_payer and "channel_id" in case.path_parameters:
-                case.path_parameters["channel_id"] = payer.id
+            for name in theirs.keys() & case.path_parameters.keys() if of_payer else ():
+                case.path_parameters[name] = theirs[name]
             response = case.call(base_url=url, session=session)
             reply = Reply(
                 response.status_code,

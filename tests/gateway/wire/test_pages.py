@@ -10,10 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.gateway.openapi import document
 from engine.gateway.options import GatewayOptions
+from engine.gateway.payments.options import PaymentsOptions
+from engine.gateway.payments.refusals import status_of
 from engine.gateway.problems import STATUS_OF
 from engine.gateway.schemas import CLAIMS_MAX
 from engine.gateway.websocket import CLAIMS_AHEAD_MAX, COMMANDS
 from engine.monitor.metrics import METRICS
+from engine.payments import PaymentDBCode
+from engine.payments.tower import SUBSCRIPTIONS_MAX
 
 PAGES = Path(__file__).parents[3] / "docs" / "reference"
 HTTP, WEBSOCKET, METRICS_PAGE = (
@@ -46,9 +50,11 @@ def test_the_page_has_the_calls_of_the_description_and_no_other():
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_on_the_page_is_there(client, call):
     verb, path = call.split(" ")
-    reply = client.call(verb, path.replace("{id}", "00" * 32), b"{}" if verb == "POST" else None)
-    assert reply.status not in (404, 405) or reply.problem["code"] == "unknown_channel"
-    assert client.call("PATCH", path.replace("{id}", "00" * 32)).problem["status"] == 405
+    path = re.sub(r"\{(id|identifier)\}", "00" * 32, path).replace("{attempt_index}", "1")
+    reply = client.call(verb, path, b"{}" if verb == "POST" else None)
+    unknown = ("unknown_channel", "payment_not_initiated")
+    assert reply.status not in (404, 405) or reply.problem["code"] in unknown
+    assert client.call("PATCH", path).problem["status"] == 405
 
 
 def test_the_page_has_the_commands_of_the_websocket_and_no_other():
@@ -93,6 +99,46 @@ def test_the_balance_on_the_page_has_the_fields_of_one(client):
         assert list(example(chapter(WEBSOCKET, "subscribe"))) == list(speaker.told())
 
 
+def shape(value):
+    """Return a value of JSON without what differs from one payment to the next."""
+    match value:
+        case dict():
+            return {name: shape(inner) for name, inner in value.items() if not name.isdigit()}
+        case list():
+            return [shape(inner) for inner in value]
+        case _:
+            return None if value is None else type(value)
+
+
+def test_the_payment_on_the_page_has_the_fields_of_one(client):
+    begins, shown = (
+        example(chapter(HTTP, title))
+        for title in ("POST /v1/payments", "GET /v1/payments/{identifier}")
+    )
+    client.call("DELETE", "/v1/payments?all_payments=true")
+    assert client.post("/v1/payments", begins).status == 201
+    path = f"/v1/payments/{begins['identifier']}/attempts"
+    (made,) = shown["attempts"]
+    body = {"session_key": "AB" * 32, "route": made["route"], "attempted_at": made["attempted_at"]}
+    index = client.post(path, body).json["attempt_index"]
+    with client.websocket() as speaker:
+        speaker.ask("subscribe", payments=[begins["identifier"]])
+        assert client.post(f"{path}/{index}/settle", made["settle"]).status == 200
+        told = [speaker.told() for _ in range(3)]
+    text = WEBSOCKET.partition("\n## Payments\n")[2]
+    assert f"{json.dumps(told[-1])}\n" in text
+    assert told[-2].pop("type") == "payment"
+    assert shape(told[-2]) == shape(shown)
+    sums = ("value_msat", "status", "state", "created_at")
+    assert [told[-2][name] for name in sums] == [shown[name] for name in sums]
+
+
+@pytest.mark.parametrize("code", PaymentDBCode)
+def test_the_page_says_the_status_of_each_payment_code(code):
+    row = rf"^\| {status_of(code)} \|.*`{code}`"
+    assert re.search(row, HTTP, re.MULTILINE)
+
+
 def test_the_result_on_the_page_has_the_fields_of_one(client):
     text = chapter(HTTP, "POST /v1/claims")
     shown = json.loads(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[1])["results"][0]
@@ -123,5 +169,7 @@ def test_the_limits_on_the_pages_are_those_of_the_code():
     assert names - {"uptime_s"} <= {field.name for field in msgspec.structs.fields(options)}
     assert f"{CLAIMS_MAX:,} claims and {options.body_bytes_max >> 20} MiB" in HTTP
     assert f"1 to {options.page_max:,}; 100 where left out" in HTTP
+    for number in (PaymentsOptions().followed_max, SUBSCRIPTIONS_MAX):
+        assert f"{number:,}" in WEBSOCKET.partition("## Limits")[2]
     for number in (options.frames_in_flight_max, CLAIMS_AHEAD_MAX, options.subscriptions_max):
         assert f"{number:,}" in WEBSOCKET

@@ -25,6 +25,8 @@ from engine.app import running
 from engine.channels.options import LaneOptions, PlacementOptions
 from engine.config import Config
 from engine.gateway.options import GatewayOptions
+from engine.gateway.payments.desk import payments_desk
+from engine.gateway.payments.options import PaymentsOptions
 from engine.gateway.server import Gateway, listening
 from engine.gateway.state import GatewayState
 from engine.validation.options import ValidationOptions
@@ -48,6 +50,7 @@ class Server:
             lane=LaneOptions(linger_us=0),
             validation=ValidationOptions(hold_ms=hold_ms),
             verify=VerifyOptions(verifiers=1),
+            payments=PaymentsOptions(url=f"lmdb:///{datadir}/payments"),
         )
         self.gateway: Gateway
         self.port = 0
@@ -90,9 +93,13 @@ class Server:
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._told_to_stop = asyncio.Event()
-        async with running(self._config) as engine:
+        async with (
+            payments_desk(self._config.payments) as payments,
+            running(self._config) as engine,
+        ):
             options = self._config.gateway
-            self.gateway = Gateway(GatewayState(engine.router, engine.pool, engine.feed, options))
+            state = GatewayState(engine.router, engine.pool, engine.feed, options, payments)
+            self.gateway = Gateway(state)
             async with listening(self.gateway) as url:
                 self.port = int(url.rpartition(":")[2])
                 self._up.set()
@@ -215,6 +222,17 @@ class Payer:
             "funded": True,
         }
         return {name: value for name, value in (body | changes).items() if value is not None}
+
+    def pays(self) -> int:
+        """Begin a payment that is called as the channel is; return the index of its attempt."""
+        path, hop = f"/v1/payments/{self.id}", {"pub_key": "02" * 33, "channel_id": "1"}
+        hop |= {"outgoing_time_lock": 1, "amount_to_forward_msat": "1000"}
+        route = {"total_time_lock": 1, "total_amount_msat": "1001", "source_pub_key": "02" * 33}
+        self._client.post("/v1/payments", {"identifier": self.id, "value_msat": "1000"})
+        body = {"session_key": self.id, "route": route | {"hops": [hop]}}
+        reply = self._client.post(f"{path}/attempts", body)
+        assert reply.status == 201, reply
+        return int(reply.json["attempt_index"])
 
     def claim(self, sequence: int | None, amount: int, **changes: Any) -> dict[str, Any]:
         """A claim as JSON has it; a field that is None is left out."""
