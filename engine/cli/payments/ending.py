@@ -82,9 +82,10 @@ def _index_of(payment: Payment) -> int:
 @payment_argument
 @click.option(
     "--reason",
+    metavar="REASON",
     type=click.Choice(REASONS, case_sensitive=False),
     required=True,
-    help="Why: the last four are for attempts, the others for payments.",
+    help="Why: timeout, no-route …; of an attempt: unreadable, message …",
 )
 @click.option("--attempt-index", type=INDEX, help="Fail this attempt; the payment goes on.")
 @click.option(
