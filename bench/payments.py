@@ -37,7 +37,7 @@ from engine.payments import PaymentDB, open_payment_db
 
 PARTS: Final = ("life", "queries", "in-flight", "moves")
 WAITING: Final = 10
-"""How many payments of a large store are in flight; spread evenly over its middle."""
+"""How many payments of a large store are in flight; spread evenly over its first third."""
 
 SMALL_MIN: Final = 500
 """So that the middle of a small store has a page before and after it."""
@@ -178,5 +178,5 @@ class _Large:
 
 def waiting_of(payments: int) -> frozenset[int]:
     """Return the numbers of those in flight: none in the pages of the queries."""
-    step = payments // WAITING
-    return frozenset(range(step // 2 - step // 4, payments + 1 - step // 4, step))
+    step = payments // (3 * WAITING)
+    return frozenset(range(step, (WAITING + 1) * step, step))

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect as shapes
 
 from docs.payment_parts import payment_methods, payment_values, store_errors
+from docs.payments_speed import SPEED_PARTS
 from docs.schema_parts import schema_diagram, schema_tables
 from engine.cli.main import cli
 from engine.config import Config
@@ -32,6 +33,7 @@ PAGES: Final = (
     "reference/cli.md",
     "reference/payments.md",
     "reference/payment-codes.md",
+    "explanation/payments-speed.md",
     "reference/payments-schema.md",
 )
 
@@ -219,6 +221,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "payment-faults": store_errors,
     "schema-diagram": schema_diagram,
     "schema-tables": schema_tables,
+    **SPEED_PARTS,
 }
 
 

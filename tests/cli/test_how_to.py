@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shlex
 import shutil
@@ -10,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from engine.channels.host import shard_directory
+from engine.payments import open_payment_db
 from tests.channels.world import Desk, item
+from tests.payments.builders import make_record, mk
+from tests.payments.lnd.nodes import node_of
 from tests.test_docs import DOCS, ROOT, headings
+from tests.test_docs_surface import BIN, CONSOLE, normalised, typed
 from tests.wal.disk import flip, frame_starts, live_segment
 
 HOW_TO = DOCS / "how-to"
@@ -111,3 +116,44 @@ def test_the_page_on_a_corrupt_segment_can_be_followed(run, place):
     assert codes == [6, 6, 6, 0, 0, 0, 6]
     assert json.loads(run("wal", "repair", datadir, "--dry-run").out)["needed"] is False
     shutil.rmtree(place / "backup")
+
+
+# Payments ---------------------------------------------------------------------------------------
+
+ROUTE = re.compile(r"^```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_first_payment_goes_as_the_page_shows(tmp_path):
+    page = (HOW_TO / "payments.md").read_text()
+    (tmp_path / "route.json").write_text(ROUTE.search(page)[1])
+    blocks = CONSOLE.search(page)[1].split("$ ")[1:]
+    steps = [block.partition("\n")[::2] for block in blocks]
+    assert len(steps) == 5
+    script = "".join(f"printf '\\036'\n{command}\n" for command, _ in steps)
+    environment = os.environ | {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PAYCHAN_PAYMENTS_DB": "sqlite:///payments.db",
+        "TERM": "xterm",
+    }
+    shown = typed(script, environment, tmp_path).split("\036")[1:]
+    for (command, expected), output in zip(steps, shown, strict=True):
+        assert normalised(output) == normalised(expected), command
+
+
+@pytest.mark.parametrize("page", ["migrate-payments.md", "import-from-lnd.md"])
+def test_a_page_on_moving_payments_can_be_followed(run, tmp_path, monkeypatch, page):
+    """Its paths are taken as lying below a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "var/lib/paychan").mkdir(parents=True)
+    with open_payment_db("lmdb:///var/lib/paychan/payments") as store:
+        mk(store, ["Succeeded", "InFlight"])
+    node_of([make_record(1)]).write(tmp_path / "channel.db")
+    lines = [[below(word) for word in words] for words in commands(page)]
+    assert [run(*words).code for words in lines] == [0, 0]
+    assert run("payments", "verify", "--db", lines[-1][-1]).line["payments"] > 0
+
+
+def below(word: str) -> str:
+    """Return a word of a command with its absolute paths made relative."""
+    return word.replace(":////", ":///").replace("~/.lnd/data/graph/mainnet/", "")

@@ -12,13 +12,17 @@ from engine.cli import connection
 from engine.cli.main import COMMANDS, cli
 from engine.client import DEFAULT_SERVER
 
-HEAVY = {"ray", "xrpl", "aiohttp", "rich", "starlette", "uvicorn", "coincurve", "bench"}
+HEAVY = {"ray", "xrpl", "aiohttp", "rich", "starlette", "uvicorn", "coincurve", "bench"} | {
+    "alembic", "lmdb", "psycopg", "sqlalchemy",
+}  # fmt: skip
 API = """
     demo serve getinfo balance
     channel.open channel.show channel.list channel.confirm channel.fund channel.close
     channel.settle channel.dispute channel.resolve
     claim.submit claim.best claim.history claim.sign claim.verify
     config.check config.show wal.inspect wal.verify wal.replay
+    payments.init payments.attempt payments.settle payments.fail payments.list payments.show
+    payments.in-flight payments.delete payments.verify payments.migrate payments.import-lnd
     bench.claims bench.baseline bench.recovery bench.memory bench.wal completion
 """
 
@@ -89,7 +93,8 @@ def test_the_default_server_is_the_client_s():
     assert connection.DEFAULT_SERVER == DEFAULT_SERVER
 
 
-@pytest.mark.parametrize("line", ["--help", "channel --help", "wal --help", "serve --help"])
+@pytest.mark.parametrize("line", ["--help", "channel --help", "wal --help", "serve --help",
+                                  "payments --help", "payments list --help"])  # fmt: skip
 def test_help_loads_no_big_library(line):
     out, heavy = loaded_after(line)
     assert "Usage: paychan" in out
@@ -103,6 +108,8 @@ def test_help_loads_no_big_library(line):
         ("paychan channel s", {"settle", "show"}),
         ("paychan channel open --s", {"--source", "--settle-delay", "--sequencing", "--server"}),
         ("paychan balance --consistency s", {"strong", "session"}),
+        ("paychan payments i", {"init", "in-flight", "import-lnd"}),
+        ("paychan payments list --i", {"--index-offset", "--include-incomplete"}),
     ],
 )
 def test_completion_knows_commands_options_and_choices_and_loads_no_big_library(words, found):

@@ -229,6 +229,8 @@ def test_a_long_list_is_asked_for_in_pages(ask, six, monkeypatch):
         "total_count": 5,
     }
     assert len(ask("list", "--include-incomplete", "--max", 3).lines) == 3
+    newest = ask("list", "--include-incomplete", "--reversed", "--max", 3).lines
+    assert [line["sequence_number"] for line in newest] == [4, 5, 6]
 
 
 def test_hops_can_be_left_out(ask, six):

@@ -75,7 +75,7 @@ def test_a_route_is_kept(store, route):
     identifier = begun(store, 1_000)
     if route.hops[-1].mpp is None and not route.hops[-1].encrypted_data:
         route = last_hop(route, amount_to_forward_msat=1_000)
-    attempt = make_attempt(1, route)
+    attempt = make_attempt(7, route)  # not the number of its payment
     registered = store.register_attempt(identifier, attempt)
     read = store.fetch_payment(identifier)
     (listed,) = everything(store).payments

@@ -288,6 +288,8 @@ def test_duplicates_are_kept_when_their_payment_is_begun_again(store):  # D11
     store.init_payment(identifier, make_info(identifier=identifier))
     response = everything(store)
     assert returned(response) == [6, 8, 9]
+    counters = store.counters()
+    assert (counters.payments, counters.duplicates) == (1, 2)
     assert response.duplicate_payments == {identifier: record.duplicates}
     store.delete_payment(identifier, failed_attempts_only=True)
     assert returned(everything(store)) == [6, 8, 9]

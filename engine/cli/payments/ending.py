@@ -1,5 +1,6 @@
 """`paychan payments settle` and `fail`: how attempts, and payments, end."""
 
+from enum import IntEnum
 from hashlib import sha256
 from typing import Any, Final
 
@@ -22,6 +23,11 @@ from engine.gateway.payments.texts import reason_in
 from engine.payments.checking import U32_MAX
 from engine.payments.values import AttemptFailureReason, FailureReason, Payment, Settle
 from engine.payments.values import Failure as Failed
+
+
+def _names(kind: type[IntEnum]) -> str:
+    return ", ".join(reason.name for reason in kind)
+
 
 REASONS: Final = [reason.name for reason in (*FailureReason, *AttemptFailureReason)]
 
@@ -82,10 +88,10 @@ def _index_of(payment: Payment) -> int:
 @payment_argument
 @click.option(
     "--reason",
-    metavar="REASON",
     type=click.Choice(REASONS, case_sensitive=False),
+    metavar="REASON",
     required=True,
-    help="Why: timeout, no-route …; of an attempt: unreadable, message …",
+    help=f"Why: {_names(FailureReason)}; or, of an attempt, {_names(AttemptFailureReason)}.",
 )
 @click.option("--attempt-index", type=INDEX, help="Fail this attempt; the payment goes on.")
 @click.option(

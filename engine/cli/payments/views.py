@@ -5,10 +5,11 @@ from typing import Any, Final
 
 from engine.cli.output import Output, Row
 from engine.gateway.payments import answers
+from engine.gateway.payments.texts import NS_PER_S
 from engine.payments.values import Attempt, DuplicatePayment, Payment
 
 COLUMNS: Final = ("number", "payment_hash", "created", "status", "value_msat", "attempts")
-ATTEMPT_COLUMNS: Final = ("index", "status", "made", "msat", "fees", "hops", "ended", "outcome")
+ATTEMPT_COLUMNS: Final = ("index", "status", "made", "msat", "fees", "hops", "took", "outcome")
 
 
 def write_payment(output: Output, payment: Payment, **more: Any) -> None:
@@ -75,12 +76,12 @@ def _records(records: dict[str, str]) -> list[str]:
 
 def _attempt_row(attempt: Attempt) -> Row:
     said = answers.attempt(attempt)
-    settle, failure = said["settle"], said["failure"]
-    outcome = ended = None
-    if settle is not None:
-        outcome, ended = settle["preimage"], settle["settled_at"]
-    if failure is not None:
-        outcome, ended = f"{failure['reason']} at {failure['source_index']}", failure["failed_at"]
+    outcome, ended_at_ns = None, 0
+    if attempt.settle is not None:
+        outcome, ended_at_ns = said["settle"]["preimage"], attempt.settle.settled_at_ns
+    if attempt.failure is not None:
+        outcome = f"{said['failure']['reason']} at {attempt.failure.source_index}"
+        ended_at_ns = attempt.failure.failed_at_ns
     return {
         "index": attempt.attempt_index,
         "status": said["status"],
@@ -88,9 +89,15 @@ def _attempt_row(attempt: Attempt) -> Row:
         "msat": said["receiver_msat"],
         "fees": said["fees_msat"],
         "hops": len(attempt.route.hops),
-        "ended": _short(ended),
+        "took": _duration(attempt.attempted_at_ns, ended_at_ns),
         "outcome": outcome,
     }
+
+
+def _duration(began_at_ns: int, ended_at_ns: int) -> str | None:
+    """Return how long something took; None where old data has no time, or clocks disagree."""
+    took_ns = ended_at_ns - began_at_ns
+    return f"{took_ns / NS_PER_S:.3f} s" if began_at_ns and took_ns >= 0 else None
 
 
 def in_order(

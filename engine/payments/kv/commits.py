@@ -104,17 +104,17 @@ class GroupCommit:
                 self._gathers.wake.release()
                 self._gathers = None
             waiting.is_called = leads
-        self._wait(waiting)
+        self._wait(waiting, leads)
         if not waiting.is_done:
             self._lead()
         return waiting.answer()
 
-    def _wait(self, waiting: Waiting) -> None:
+    def _wait(self, waiting: Waiting, leads: bool) -> None:
         """Return when the call is answered, or when it is its turn to lead."""
         try:
-            if not waiting.is_called:
+            if not leads:
                 waiting.wake.acquire()
-            if not waiting.is_done:
+            if not waiting.is_done and self._expected > 1:
                 self._gather(waiting)
         except BaseException:
             self._leave(waiting)

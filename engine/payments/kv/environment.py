@@ -7,8 +7,8 @@ While the map changes no transaction of this process may be open: the gate sees 
 
 import mmap
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -26,9 +26,8 @@ MAP_BYTES_FIRST: Final = 64 << 20
 """Address space, not disk: the file is as long as what was written."""
 
 READERS_MAX: Final = 1_022
-SPARE_PAGES_MIN: Final = 32
-SPARE_PAGES_MAX: Final = 1_024
-"""The file is kept longer than what is used, see `Environment._lengthen`."""
+SPARE_PAGES: Final = 256
+"""The file is kept this much longer than what is used, see `Environment._lengthen`."""
 
 PROBE_BYTES: Final = 1 << 20
 """What is asked of a disk that failed, to hear its reason."""
@@ -148,17 +147,27 @@ class Environment:
             StoreError: the store is at fault, and nothing was changed; but see
                 `StoreOutcomeUnknownError`.
         """
-        if self._turn is None:
+        turn = self._turn
+        if turn is None:
             raise StoreUnavailableError(f"{self.place} is closed")
-        with self._turn.taken():
+        turn.take()
+        try:
             while not self._try_to_write(work):
                 pass
+        finally:
+            turn.let_go()
 
     def _try_to_write(self, work: Callable[[Transaction], None]) -> bool:
         """Return whether it was done; if not, the map is larger now."""
         try:
-            with self._gate, self._changing() as transaction:
-                work(transaction)
+            with self._gate:
+                transaction = self._lmdb.begin(write=True)
+                try:
+                    work(cast(Transaction, transaction))
+                except BaseException:
+                    transaction.abort()
+                    raise
+                self._commit(transaction)
         except lmdb.MapResizedError:
             self._set_map(0)
         except lmdb.MapFullError:
@@ -169,14 +178,7 @@ class Environment:
             return True
         return False
 
-    @contextmanager
-    def _changing(self) -> Iterator[Transaction]:
-        transaction = self._lmdb.begin(write=True)
-        try:
-            yield cast(Transaction, transaction)
-        except BaseException:
-            transaction.abort()
-            raise
+    def _commit(self, transaction: lmdb.Transaction) -> None:
         try:
             transaction.commit()
         except (lmdb.MapFullError, lmdb.MapResizedError):
@@ -203,31 +205,29 @@ class Environment:
         return fault_of(error, self.place)
 
     def _lengthen(self) -> None:
-        """Keep the file longer than its last page, by pages of zeros.
+        """Keep the file longer than its last page.
 
-        A commit that writes over blocks there are need not wait for the file system to note new
-        ones. And LMDB does not write a page at the end that was used and freed by one transaction;
-        without this a sound file could be as short as one that was cut off.
+        LMDB does not write a page at the end that was used and freed by one transaction; without
+        this a sound file could be as short as one that was cut off.
         """
         pages = self._lmdb.info()["last_pgno"] + 1
-        if pages + SPARE_PAGES_MIN <= self._pages:
+        if pages + SPARE_PAGES // 2 <= self._pages:
             return
-        spare = min(max(pages // 4, 2 * SPARE_PAGES_MIN), SPARE_PAGES_MAX)
-        transaction = self._lmdb.begin(write=True)  # nobody writes meanwhile
+        transaction = self._lmdb.begin(write=True)  # nobody else writes meanwhile
         try:
-            self._pages = self._append_zeros(pages + spare)
+            self._append_hole(pages + SPARE_PAGES)
         finally:
             transaction.abort()
 
-    def _append_zeros(self, pages: int) -> int:
-        """Make the file so many pages long, if it is shorter; return how many it has."""
-        page_bytes = self._lmdb.stat()["psize"]
-        # The call is durable already; without room for this the next ones are only slower.
+    def _append_hole(self, pages: int) -> None:
+        """Make the file so many pages long, if it is shorter."""
+        self._pages = pages
+        length = pages * self._lmdb.stat()["psize"]
+        # The call is durable already; without room for this the next opening is only stricter.
         with suppress(OSError), (self.place / DATA_FILE).open("r+b", buffering=0) as file:
-            missing = pages * page_bytes - file.seek(0, os.SEEK_END)
-            if missing > 0:
-                file.write(bytes(missing))
-        return pages
+            if file.seek(0, os.SEEK_END) < length:
+                file.seek(length - 1)
+                file.write(b"\0")
 
     # The map --------------------------------------------------------------------------------------
 

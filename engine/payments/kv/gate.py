@@ -2,25 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Condition
+from threading import Condition, Lock
 
 
 class Gate:
     """Many may be inside, or one that wants to be alone. Cheap for the many."""
 
     def __init__(self) -> None:
-        self._changed = Condition()
+        self._lock = Lock()
+        self._changed = Condition(self._lock)
         self._inside = 0
         self._is_shut = False
 
     def __enter__(self) -> None:
-        with self._changed:
+        with self._lock:
             while self._is_shut:
                 self._changed.wait()
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
+        with self._lock:
             self._inside -= 1
             if self._is_shut and not self._inside:
                 self._changed.notify_all()

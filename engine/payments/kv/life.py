@@ -14,7 +14,7 @@ from engine.payments.rules import (
     check_resolvable,
     check_update,
 )
-from engine.payments.state import payment_of, status_of, tally_of
+from engine.payments.state import state_of, status_of, tally_of
 from engine.payments.values import (
     Attempt,
     CreationInfo,
@@ -95,11 +95,23 @@ def check_is_new(reading: Reading, attempt: Attempt) -> None:
 
 def _keep(writing: Writing, found: Found, attempts: list[Attempt]) -> Payment:
     """Let the header follow the attempts; return the payment. Refuses before it writes."""
-    ordered = tuple(sorted(attempts, key=_by_index))
-    reason = found.header.reason
-    payment = payment_of(found.header.sequence_number, found.info, ordered, reason)
-    writing.change_header(found.info, found.header, tally_of(ordered), reason)
-    return payment
+    attempts.sort(key=_by_index)
+    return _change(writing, found, tuple(attempts), found.header.reason)
+
+
+def _change(
+    writing: Writing,
+    found: Found,
+    attempts: tuple[Attempt, ...],
+    reason: FailureReason | None,
+) -> Payment:
+    """Let a payment have these attempts and this reason; return it. Refuses before it writes."""
+    number, info = found.header.sequence_number, found.info
+    tally = tally_of(attempts)
+    status, state = status_of(tally, reason), state_of(info.value_msat, tally, reason)
+    after = rows.header_row(number, info, tally, reason)
+    writing.move_header(info.identifier, found.header, after, status)
+    return Payment(number, info, attempts, reason, status, state)
 
 
 def _by_index(attempt: Attempt) -> int:
@@ -151,10 +163,7 @@ def _replace(writing: Writing, found: Found, position: int, attempt: Attempt) ->
 def fail(writing: Writing, identifier: bytes, reason: FailureReason) -> Payment:
     """Give a payment up; return it."""
     found = existing(writing, identifier)
-    number, attempts = found.header.sequence_number, found.attempts
-    payment = payment_of(number, found.info, attempts, reason)
-    writing.change_header(found.info, found.header, tally_of(attempts), reason)
-    return payment
+    return _change(writing, found, found.attempts, reason)
 
 
 def delete_failed_attempts(writing: Writing, identifier: bytes) -> int:
@@ -166,7 +175,7 @@ def delete_failed_attempts(writing: Writing, identifier: bytes) -> int:
     failed = [each for each in writing.attempt_rows(identifier) if each[2]]
     count = writing.remove_attempts(identifier, failed)
     # Failed attempts are in no sum: only their count changes, and no status.
-    writing.move_header(identifier, header, replace(header, failed=0))
+    writing.move_header(identifier, header, replace(header, failed=0), status_of_header(header))
     return count
 
 

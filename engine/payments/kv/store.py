@@ -194,8 +194,9 @@ class LmdbDB(PaymentDB):
 
     def next_attempt_index(self) -> int:
         """Return the next of a block of 1,000, or take a new block."""
+        # Read before the lock: others would queue for it behind the read.
+        moved_index = self._read(Reading.counters).moved_index
         with self._index_lock:
-            moved_index = self._read(lambda reading: reading.counters().moved_index)
             self._next_index = max(self._next_index, moved_index + 1)
             if self._next_index > self._last_index:
                 self._next_index, self._last_index = self._write(Writing.take_indexes)

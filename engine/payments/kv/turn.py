@@ -3,8 +3,6 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -28,20 +26,16 @@ class Turn:
         self._place = place
         self._file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
+    def let_go(self) -> None:
+        """Give the turn to whoever wants it."""
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    def take(self) -> None:
         """Have the turn.
 
         Raises:
             StoreLockedError: another process had it all the time.
         """
-        self._take()
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
-
-    def _take(self) -> None:
         until: float | None = None
         pause_s = PAUSE_S_FIRST
         while not self._try():

@@ -17,7 +17,6 @@ from engine.payments.values import (
     CreationInfo,
     DuplicatePayment,
     Failure,
-    FailureReason,
     PaymentStatus,
     Settle,
 )
@@ -130,26 +129,21 @@ class Writing(Reading):
             status_of_header(header),
         )
 
-    def change_header(
+    def move_header(
         self,
-        info: CreationInfo,
+        identifier: bytes,
         before: rows.HeaderRow,
-        tally: Tally,
-        failure_reason: FailureReason | None,
+        after: rows.HeaderRow,
+        status: PaymentStatus,
     ) -> None:
-        """Let a payment have other attempts or another reason, and the status that follows."""
-        after = rows.header_row(before.sequence_number, info, tally, failure_reason)
-        self.move_header(info.identifier, before, after)
-
-    def move_header(self, identifier: bytes, before: rows.HeaderRow, after: rows.HeaderRow) -> None:
-        """Replace a header; its status moves with it."""
+        """Replace a header; the payment has `status` by the new one, and its entry moves."""
         self.put_record(part_key(identifier, layout.HEADER), after)
-        old, new = status_of_header(before), status_of_header(after)
-        if old is not new:
+        old = status_of_header(before)
+        if old is not status:
             number = after.sequence_number
             line = layout.line_bytes(layout.IS_PAYMENT, after.created_at_ns, identifier)
             self.transaction.delete(layout.status_key(old, number))
-            self.transaction.put(layout.status_key(new, number), line)
+            self.transaction.put(layout.status_key(status, number), line)
 
     def add_attempt(self, identifier: bytes, attempt: Attempt) -> None:
         """Enter an attempt, resolved or not; the header is another matter."""

@@ -70,6 +70,7 @@ async def test_a_store_that_is_at_fault_is_503_until_it_is_well(shop, faulty, ki
             assert (told["error"], told["error_code"]) == (code, 503)
         faulty(None)
         assert (await shop.get()).json["payments"] == []
+    assert "secret" not in str(logs)
     assert [line["event"] for line in logs] == ["payments_store_failed", "payments_store_back"]
 
 

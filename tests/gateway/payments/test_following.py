@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
 from engine.gateway.payments.desk import PaymentsDesk
+from engine.gateway.payments.following import PaymentsFollowed
 from engine.gateway.payments.options import PaymentsOptions
 from engine.payments.tower import ControlTower
 from tests.gateway.payments.shop import PREIMAGE, UNKNOWN
@@ -36,6 +38,7 @@ async def test_a_payment_that_is_not_there_cannot_be_followed(shop):
     async with shop.socket() as ws:
         answer = await ws.ask("subscribe", payments=[one, UNKNOWN])
         assert (answer["error"], answer["error_code"]) == ("payment_not_initiated", 404)
+        assert await shop.door.state.payments.call(ControlTower.subscriptions) == 0
         await shop.give_up(one)
         assert (await ws.ask("ping"))["status"] == "success"  # and nothing was told before it
         assert (await ws.ask("unsubscribe", payments=[]))["result"]["payments"] == 0
@@ -156,6 +159,7 @@ async def test_who_subscribes_again_is_told_the_present_state(shop):
         for _ in range(3):
             assert (await following(ws, [one, one.lower()]))["payments"] == 1
             assert (await ws.heard())["status"] == "INITIATED"
+        assert await shop.door.state.payments.call(ControlTower.subscriptions) == 1
         await shop.give_up(one)
         assert await stream(ws) == ["FAILED 0"]
 
@@ -205,6 +209,27 @@ async def test_an_engine_without_payments_says_how_to_have_them(door, shop):
             assert "payments.url" in answer.json["detail"]
     finally:
         door.state.payments = desk
+
+
+async def test_a_subscription_that_nobody_waits_for_any_more_is_not_kept(monkeypatch):
+    entered, goes_on = threading.Event(), threading.Event()
+    with ModelDB() as store:
+        one, fetch = begun(store), store.fetch_payment
+
+        def slow(identifier: bytes):
+            entered.set()
+            assert goes_on.wait(20)
+            return fetch(identifier)
+
+        monkeypatch.setattr(store, "fetch_payment", slow)
+        desk = PaymentsDesk(store, PaymentsOptions(threads=1))
+        opening = asyncio.create_task(PaymentsFollowed(desk, lambda: None).open([one.hex()]))
+        assert await asyncio.to_thread(entered.wait, 20)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        goes_on.set()
+        assert await desk.call(ControlTower.subscriptions) == 0  # after it: there is one thread
+        await desk.close()
 
 
 # Slow readers -----------------------------------------------------------------------------------

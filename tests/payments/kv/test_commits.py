@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from threading import Event
 
 import lmdb
@@ -148,19 +147,17 @@ def test_who_leads_gathers_those_who_were_just_answered(environment):
 def test_nobody_is_answered_before_the_commit(environment, monkeypatch):
     group = GroupCommit(environment)
     is_made, goes_on = Event(), Event()
-    changing = environment._changing
+    commit = environment._commit
 
-    @contextmanager
-    def slow_commit():
-        with changing() as transaction:
-            yield transaction
-            is_made.set()
-            assert goes_on.wait(30)
+    def slow_commit(transaction) -> None:
+        is_made.set()
+        assert goes_on.wait(30)
+        commit(transaction)
 
     def refuse(transaction) -> None:
         raise PaymentDBError(PaymentDBCode.PAYMENT_EXISTS)
 
-    monkeypatch.setattr(environment, "_changing", slow_commit)
+    monkeypatch.setattr(environment, "_commit", slow_commit)
     with ThreadPoolExecutor(2) as pool:
         group._expected, group._patience_s, group._idle_from = 2, 30.0, float("inf")
         calls = [pool.submit(group.run, call) for call in (add(1), refuse)]

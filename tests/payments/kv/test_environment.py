@@ -246,10 +246,9 @@ def test_one_process_may_read_and_then_write(url):
 def hold(folder: str, began, goes_on) -> None:
     """Have the turn to write for long."""
     turn_ = Turn(Path(folder) / "writer.lock")
-    with turn_.taken():
-        began.set()
-        goes_on.wait(60)
-    turn_.close()
+    turn_.take()
+    began.set()
+    goes_on.wait(60)
 
 
 def test_a_store_that_another_process_holds(url, store, monkeypatch):
