@@ -58,6 +58,7 @@ def test_ten_payments_are_in_flight_and_none_of_them_in_a_page(config):
     middle = config.payments // 2
 
     assert len(waiting) == WAITING
+    assert not [number for number in waiting if number % 10 == 9]
     assert all(1 <= number <= config.payments for number in waiting)
     assert not [number for number in waiting if abs(number - middle) < 126]
     assert middle % len(OUTCOMES) == (config.small // 2) % len(OUTCOMES)
