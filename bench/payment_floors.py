@@ -4,7 +4,7 @@ Nothing is looked up, nothing decided, no record is made or read: the writes wer
 is left is the driver, the disk and what the tables themselves cost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import lmdb
@@ -71,7 +71,7 @@ class BareSqlite:
 
 
 class BarePostgresql:
-    """The driver: prepared statements, and a whole transaction sent before any answer is read."""
+    """The driver, prepared statements, each waited for as a program does that wants to know."""
 
     def __init__(self, url: str) -> None:
         open_payment_db(url).close()  # so that there are tables
@@ -80,19 +80,32 @@ class BarePostgresql:
     def run(self, changes: Sequence[Change]) -> None:
         """See `Floor`."""
         execute = self._rows.execute
-        with self._rows.pipeline():
-            execute("BEGIN")
-            for statement, arguments in changes:
-                execute(statement, arguments, prepare=True)
-            execute("COMMIT")
+        execute("BEGIN")
+        for statement, arguments in changes:
+            execute(statement, arguments, prepare=True)
+        execute("COMMIT")
 
     def close(self) -> None:
         """See `Floor`."""
         self._rows.close()
 
 
-FLOORS: Final[dict[str, type[BareLmdb] | type[BareSqlite] | type[BarePostgresql]]] = {
-    "lmdb": BareLmdb,
-    "sqlite": BareSqlite,
-    "postgresql": BarePostgresql,
+class BlindPostgresql(BarePostgresql):
+    """The same, but a transaction is sent whole before any answer is read: one round trip.
+
+    No program that must look before it writes can do this.
+    """
+
+    def run(self, changes: Sequence[Change]) -> None:
+        """See `Floor`."""
+        with self._rows.pipeline():
+            super().run(changes)
+
+
+FLOORS: Final[dict[tuple[str, str], Callable[[str], Floor]]] = {
+    ("lmdb", "bare"): BareLmdb,
+    ("sqlite", "bare"): BareSqlite,
+    ("postgresql", "bare"): BarePostgresql,
+    ("postgresql", "blind"): BlindPostgresql,
 }
+"""By the kind of store; each takes the URL of an empty place."""

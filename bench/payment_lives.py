@@ -18,20 +18,22 @@ from engine.payments import PaymentDB, open_payment_db
 WRITERS: Final = 8
 CALLS: Final = ("init", "register", "settle")
 SEED: Final = 1
+NAMES: Final = ("bare", "blind")
 Calls = tuple[list[float], list[float], list[float]]
 
 
 class Round(msgspec.Struct, frozen=True):
-    """Seconds that a slice of payments took: one writer, the bare store, many writers.
+    """Seconds that a slice of payments took: one writer, each bare store, many writers.
 
     Attributes:
+        bare_s: By what the bare store is called.
         cpu_s: Of this process, for the one writer.
         calls_s: The median of each call of the one writer.
     """
 
     one_s: float
     cpu_s: float
-    bare_s: float
+    bare_s: dict[str, float]
     many_s: float
     calls_s: tuple[float, ...]
 
@@ -46,11 +48,14 @@ class LifeCycles:
         self._store = self._open.enter_context(open_payment_db(places.new(kind)))
         noting = watched(places.new(kind), keeps=True)
         self._copy, self._seen = self._open.enter_context(noting)
-        self._floor: Floor = FLOORS[kind](places.new(kind))
-        self._open.callback(self._floor.close)
+        self._floors: dict[str, Floor] = {}
+        for (of_kind, name), floor in FLOORS.items():
+            if of_kind == kind:
+                self._floors[name] = floor(places.new(kind))
+                self._open.callback(self._floors[name].close)
 
     def close(self) -> None:
-        """Close all three."""
+        """Close all of them."""
         self._open.close()
 
     def round(self, number: int) -> Round:
@@ -60,16 +65,18 @@ class LifeCycles:
         calls: Calls = ([], [], [])
         took: dict[str, float] = {}
         cpu_s = 0.0
-        for name in ("one", "bare") if number % 2 else ("bare", "one"):
+        names = ["one", *self._floors]
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             cpu, started = time.process_time(), time.perf_counter()
             if name == "one":
                 _make(self._store, lives, calls)
             else:
-                _replay(self._floor, transactions)
+                _replay(self._floors[name], transactions)
             took[name] = time.perf_counter() - started
             cpu_s = time.process_time() - cpu if name == "one" else cpu_s
         many_s = _make_at_once(self._store, self._histories.lives(self._payments))
-        return Round(took["one"], cpu_s, took["bare"], many_s, tuple(map(median, calls)))
+        return Round(took.pop("one"), cpu_s, took, many_s, tuple(map(median, calls)))
 
 
 def _written(store: PaymentDB, seen: Seen, lives: Sequence[Life]) -> list[list[Change]]:
@@ -132,12 +139,22 @@ def life_rows(
 
 def _row(kind: str, payments: int, rounds: Sequence[Round]) -> dict[str, Any]:
     calls = zip(CALLS, zip(*(each.calls_s for each in rounds), strict=True), strict=True)
-    return {
+    row: dict[str, Any] = {
         "store": kind,
         "payments_per_s": round(median(payments / each.one_s for each in rounds), 1),
-        "bare_per_s": round(median(payments / each.bare_s for each in rounds), 1),
-        "ratio_to_bare": round(median(each.bare_s / each.one_s for each in rounds), 3),
-        "cpu_ms_per_payment": round(median(each.cpu_s for each in rounds) / payments * 1e3, 3),
-        f"payments_per_s_{WRITERS}": round(median(payments / each.many_s for each in rounds), 1),
-        f"ratio_{WRITERS}_to_1": round(median(each.one_s / each.many_s for each in rounds), 3),
-    } | {f"{name}_ms": round(median(seconds) * 1e3, 3) for name, seconds in calls}
+    }
+    for name in NAMES:
+        alike = [each for each in rounds if name in each.bare_s]
+        rate = [payments / each.bare_s[name] for each in alike]
+        ratio = [each.bare_s[name] / each.one_s for each in alike]
+        row[f"{name}_per_s"] = round(median(rate), 1) if alike else None
+        row[f"ratio_to_{name}"] = round(median(ratio), 3) if alike else None
+    return (
+        row
+        | {
+            "cpu_ms_per_payment": round(median(each.cpu_s for each in rounds) / payments * 1e3, 3),
+            f"payments_per_s_{WRITERS}": round(median(payments / each.many_s for each in rounds)),
+            f"ratio_{WRITERS}_to_1": round(median(each.one_s / each.many_s for each in rounds), 3),
+        }
+        | {f"{name}_ms": round(median(seconds) * 1e3, 3) for name, seconds in calls}
+    )

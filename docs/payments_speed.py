@@ -22,6 +22,8 @@ COLUMNS: Final = {
         "payments_per_s": "payments a second",
         "bare_per_s": "bare store",
         "ratio_to_bare": "of the bare store",
+        "blind_per_s": "blind one",
+        "ratio_to_blind": "of the blind one",
         "init_ms": "init, ms",
         "register_ms": "register, ms",
         "settle_ms": "settle, ms",
@@ -84,7 +86,7 @@ def shown(value: Any) -> str:
     """Return what a cell says."""
     if isinstance(value, str):
         return NAMES.get(value, value)
-    return f"{value:,}"
+    return "" if value is None else f"{value:,}"
 
 
 def measured(name: str) -> str:
