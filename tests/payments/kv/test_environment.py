@@ -1,6 +1,7 @@
 """The map grows by itself; what is wrong with a store is said by name and left as it was."""
 
 import os
+import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -183,12 +184,18 @@ def test_a_file_that_was_cut_off(url, pages):
 
 
 def test_pages_that_are_used_and_freed_at_once_do_not_look_cut_off(tmp_path):
+    choice = random.Random(1)
+    there: list[bytes] = []
+
     def work(transaction) -> None:
-        transaction.put(b"large", bytes(1 << 20))
-        transaction.delete(b"large")
+        for _ in range(choice.randrange(1, 60)):
+            there.append(choice.randbytes(16))
+            transaction.put(there[-1], bytes(choice.randrange(1_500)))
+        for _ in range(min(choice.randrange(120), len(there))):
+            transaction.delete(there.pop(choice.randrange(len(there))))
 
     environment = Environment(tmp_path, read_only=False, map_bytes=16 << 20)
-    for _ in range(3):
+    for _ in range(20):
         environment.write(work)
         pages = environment._lmdb.info()["last_pgno"] + 1
         assert (tmp_path / DATA_FILE).stat().st_size >= pages * 4_096
