@@ -12,7 +12,8 @@ import msgspec
 
 from engine.channels.options import LaneOptions, PlacementOptions, ShardOptions
 from engine.gateway.options import GatewayOptions
-from engine.gateway.payments.options import PaymentsOptions, without_password
+from engine.gateway.payments.options import PaymentsOptions
+from engine.monitor.secrets import without_password
 from engine.validation.options import RiskOptions, ValidationOptions
 from engine.verify.options import VerifyOptions
 

@@ -58,7 +58,7 @@ def show(config_file: Path | None, *, as_json: bool) -> None:
     """List every key, its value and where it came from."""
     config, origins = load(config_file, {})
     from engine.config import flatten
-    from engine.gateway.payments.options import without_password
+    from engine.monitor.secrets import without_password
 
     rows = [
         {

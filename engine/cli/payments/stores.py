@@ -12,8 +12,8 @@ from engine.cli.config import config_option, load
 from engine.cli.failures import ExitCode, Failure
 from engine.cli.output import Output, json_option
 from engine.gateway.forms import Malformed
-from engine.gateway.payments.options import without_password
 from engine.gateway.payments.refusals import status_of
+from engine.monitor.secrets import without_password
 from engine.payments.errors import (
     PaymentDBCode,
     PaymentDBError,

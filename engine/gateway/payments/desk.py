@@ -13,9 +13,10 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from engine.gateway.payments.options import PaymentsOptions, without_password
+from engine.gateway.payments.options import PaymentsOptions
 from engine.gateway.payments.refusals import fault, refusal
 from engine.gateway.problems import Problem
+from engine.monitor.secrets import without_password
 from engine.payments import PaymentDB, PaymentDBError, StoreError, open_payment_db
 from engine.payments.tower import ControlTower
 

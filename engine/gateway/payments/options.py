@@ -1,12 +1,9 @@
 """Settings of the payments database behind the gateway."""
 
-import re
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
-
-_PASSWORDS: Final = re.compile(r"(?<=//)([^/@:\s]*:)[^/@\s]*(?=@)|(password=)[^&\s]*")
 
 
 class PaymentsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,8 +23,3 @@ class PaymentsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     threads: Annotated[int, Meta(ge=1, le=256)] = 8
     calls_waiting_max: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
     followed_max: Annotated[int, Meta(ge=1, le=1_000)] = 100
-
-
-def without_password(text: str) -> str:
-    """Return a text as anybody may read it: URLs in it keep no password."""
-    return _PASSWORDS.sub(lambda found: f"{found[1] or found[2]}***", text)

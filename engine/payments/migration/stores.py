@@ -1,15 +1,11 @@
 """Migrate between stores named by URLs: opens both, moves or rehearses, closes both."""
 
-import re
-from typing import Final
-
+from engine.monitor.secrets import without_password
 from engine.payments.errors import StoreNotFoundError
 from engine.payments.migration.move import Migration, ProgressCallback, refuse_used, rehearse
 from engine.payments.migration.report import Report
 from engine.payments.migration.source import Source, StoreSource
 from engine.payments.opening import open_payment_db
-
-_PASSWORD: Final = re.compile(r"^(\w+://[^/@:]*):[^/]*@")
 
 
 def migrate_store(
@@ -25,7 +21,7 @@ def migrate_store(
         StoreError: as `Migration.run`, or one of the stores cannot be opened.
     """
     with open_payment_db(source_url, create=False, read_only=True) as store:
-        source = StoreSource(store, shown_url(source_url))
+        source = StoreSource(store, without_password(source_url))
         return move_into(source, destination_url, dry_run=dry_run, progress=progress)
 
 
@@ -47,17 +43,12 @@ def move_into(
     Raises:
         StoreError: as `Migration.run`, or the store cannot be opened.
     """
-    name = shown_url(destination_url)
+    name = without_password(destination_url)
     if dry_run:
         _look(destination_url, name)
         return rehearse(source, name, progress=progress)
     with open_payment_db(destination_url, unfinished=True) as destination:
         return Migration(source, destination, name, progress).run()
-
-
-def shown_url(url: str) -> str:
-    """Return a URL as it may stand in a report: without the password."""
-    return _PASSWORD.sub(r"\1:***@", url)
 
 
 def _look(url: str, name: str) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.monitor.secrets import without_password
 from engine.payments import open_payment_db
 from engine.payments.errors import StoreNotEmptyError, StoreNotFoundError, UnknownStoreError
 from engine.payments.lnd import UnreadableFileError, import_lnd
 from engine.payments.migration import migrate_store
-from engine.payments.migration.stores import shown_url
 from tests.payments.builders import begun, state_of_store
 from tests.payments.lnd.nodes import node_of
 from tests.payments.lnd.samples import Samples
@@ -127,10 +127,12 @@ def test_a_destination_goes_on_where_the_source_was(places, tmp_path, kind):
         ("postgresql:///db?host=/tmp/a:b@c", "postgresql:///db?host=/tmp/a:b@c"),
         ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
         ("lmdb:///payments", "lmdb:///payments"),
+        ("postgresql://u:p@ss:w d@host/db", "postgresql://u:***@host/db"),
+        ("postgresql://h/db?user=u&password=p", "postgresql://h/db?user=u&password=***"),
     ],
 )
 def test_a_report_shows_no_password(url, shown):
-    assert shown_url(url) == shown
+    assert without_password(url) == shown
 
 
 MEASURE = """
