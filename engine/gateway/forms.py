@@ -56,18 +56,24 @@ JSON: Final = Form("application/json", _hex, str, iso, msgspec.json.Encoder().en
 MSGPACK: Final = Form("application/msgpack", _same, _same, _same, msgspec.msgpack.Encoder().encode)
 
 
+def from_hex(text: str) -> bytes | None:
+    """Return the bytes that `text` says in hex; None where anything else is in it."""
+    try:
+        octets = bytes.fromhex(text)
+    except ValueError:
+        return None
+    # fromhex skips blanks; a field with blanks in it is not what its sender meant.
+    return octets if len(text) == 2 * len(octets) else None
+
+
 def octets_of(param: str, text: str, least: int, most: int) -> bytes:
     """Return the bytes that `text` says in hex.
 
     Raises:
         Malformed: not hex, or not of `least` to `most` bytes.
     """
-    try:
-        octets = bytes.fromhex(text)
-    except ValueError:
-        octets = b""
-    # fromhex skips blanks; a field with blanks in it is not what its sender meant.
-    if len(text) != 2 * len(octets) or not least <= len(octets) <= most:
+    octets = from_hex(text)
+    if octets is None or not least <= len(octets) <= most:
         size = f"{least}" if least == most else f"{least} to {most}"
         raise Malformed(param, f"{size} bytes in hex; got {len(text)} characters")
     return octets

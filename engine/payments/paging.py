@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
+from engine.core.types import NS_PER_S
 from engine.payments.checking import check_query
 from engine.payments.values import NUMBER_MAX, PaymentStatus, Query
 
 PAGE_DEFAULT: Final = 100
-NS_PER_S: Final = 1_000_000_000
 
 
 class Window(msgspec.Struct, frozen=True):

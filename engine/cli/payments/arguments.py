@@ -8,8 +8,9 @@ from typing import Any, Final
 import click
 
 from engine.cli.arguments import HexBytes, parse_hex
+from engine.core.types import NS_PER_S
 from engine.gateway.forms import Malformed
-from engine.gateway.payments.texts import NS_PER_S, time_in
+from engine.gateway.payments.texts import time_in
 from engine.payments.checking import HASH_BYTES, MESSAGE_BYTES_MAX, U64_MAX
 from engine.payments.values import NUMBER_MAX
 

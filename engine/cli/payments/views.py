@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from engine.cli.output import Output, Row
+from engine.core.types import NS_PER_S
 from engine.gateway.payments import answers
-from engine.gateway.payments.texts import NS_PER_S
 from engine.payments.values import Attempt, DuplicatePayment, Payment
 
 COLUMNS: Final = ("number", "payment_hash", "created", "status", "value_msat", "attempts")

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Final, TypeVar
 
-from engine.gateway.forms import EPOCH, Malformed, integer_of
+from engine.core.types import NS_PER_S
+from engine.gateway.forms import EPOCH, Malformed, from_hex, integer_of
 
 Reason = TypeVar("Reason", bound=IntEnum)
-NS_PER_S: Final = 1_000_000_000
 DIGITS_20: Final = 10**20 - 1
 """Beyond every limit of the store, which names its own."""
 
@@ -33,11 +33,8 @@ def octets_in(param: str, text: str) -> bytes:
     Raises:
         Malformed: anything else is in it, such as a blank.
     """
-    try:
-        octets = bytes.fromhex(text)
-    except ValueError:
-        octets = b""
-    if len(text) != 2 * len(octets):
+    octets = from_hex(text)
+    if octets is None:
         raise Malformed(param, f"bytes in hex; got {len(text)} characters, {text[:32]!r}")
     return octets
 

@@ -72,7 +72,8 @@ def register(writing: Writing, identifier: bytes, attempt: Attempt) -> Payment:
     check_is_new(writing, attempt)
     in_flight = [terms_of(each.route) for each in found.attempts if each.is_in_flight]
     check_compatible(found.info.value_msat, tally.sent_msat, in_flight, attempt.route)
-    payment = _keep(writing, found, [*found.attempts, attempt])
+    attempts = tuple(sorted((*found.attempts, attempt), key=_by_index))
+    payment = _change(writing, found, attempts, reason)
     writing.add_attempt(identifier, attempt)
     writing.count_attempt(attempt.attempt_index)
     return payment
@@ -91,12 +92,6 @@ def check_is_new(reading: Reading, attempt: Attempt) -> None:
         raise PaymentDBError(
             PaymentDBCode.SESSION_KEY_EXISTS, expected=other, actual=attempt.attempt_index
         )
-
-
-def _keep(writing: Writing, found: Found, attempts: list[Attempt]) -> Payment:
-    """Let the header follow the attempts; return the payment. Refuses before it writes."""
-    attempts.sort(key=_by_index)
-    return _change(writing, found, tuple(attempts), found.header.reason)
 
 
 def _change(
@@ -118,23 +113,18 @@ def _by_index(attempt: Attempt) -> int:
     return attempt.attempt_index
 
 
-def settle_attempt(
-    writing: Writing, identifier: bytes, attempt_index: int, settle: Settle
+def resolve(
+    writing: Writing, identifier: bytes, attempt_index: int, result: Settle | Failure
 ) -> Payment:
-    """Keep the preimage of an attempt; return the payment."""
+    """Keep how an attempt ended; return the payment."""
     found, position = _in_flight(writing, identifier, attempt_index)
-    payment = _replace(writing, found, position, replace(found.attempts[position], settle=settle))
-    writing.add_result(identifier, attempt_index, settle)
-    return payment
-
-
-def fail_attempt(
-    writing: Writing, identifier: bytes, attempt_index: int, failure: Failure
-) -> Payment:
-    """Keep why an attempt failed; return the payment."""
-    found, position = _in_flight(writing, identifier, attempt_index)
-    payment = _replace(writing, found, position, replace(found.attempts[position], failure=failure))
-    writing.add_result(identifier, attempt_index, failure)
+    attempts = list(found.attempts)
+    if isinstance(result, Settle):
+        attempts[position] = replace(attempts[position], settle=result)
+    else:
+        attempts[position] = replace(attempts[position], failure=result)
+    payment = _change(writing, found, tuple(attempts), found.header.reason)
+    writing.add_result(identifier, attempt_index, result)
     return payment
 
 
@@ -152,12 +142,6 @@ def _in_flight(reading: Reading, identifier: bytes, attempt_index: int) -> tuple
             check_resolvable(attempt_index, settled=settled, failed=failed)
             return found, position
     raise PaymentDBError(PaymentDBCode.ATTEMPT_NOT_FOUND, actual=attempt_index)
-
-
-def _replace(writing: Writing, found: Found, position: int, attempt: Attempt) -> Payment:
-    attempts = list(found.attempts)
-    attempts[position] = attempt
-    return _keep(writing, found, attempts)
 
 
 def fail(writing: Writing, identifier: bytes, reason: FailureReason) -> Payment:

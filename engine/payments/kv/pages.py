@@ -14,10 +14,11 @@ from typing import Final
 
 import msgspec
 
+from engine.core.types import NS_PER_S
 from engine.payments.kv import layout
 from engine.payments.kv.layout import CREATED, LINE, STATUS, ZONE, number_bytes
 from engine.payments.kv.reading import Reading
-from engine.payments.paging import NS_PER_S, Window
+from engine.payments.paging import Window
 from engine.payments.values import NUMBER_MAX
 
 FEW: Final = 256

@@ -137,9 +137,7 @@ class LmdbDB(PaymentDB):
         checking.check_identifier(identifier)
         checking.check_attempt_index(attempt_index)
         checking.check_settle(settle)
-        return self._write(
-            lambda writing: life.settle_attempt(writing, identifier, attempt_index, settle)
-        )
+        return self._write(lambda writing: life.resolve(writing, identifier, attempt_index, settle))
 
     def fail_attempt(self, identifier: bytes, attempt_index: int, failure: Failure) -> Payment:
         """Keep why an attempt failed."""
@@ -147,7 +145,7 @@ class LmdbDB(PaymentDB):
         checking.check_attempt_index(attempt_index)
         checking.check_failure(failure)
         return self._write(
-            lambda writing: life.fail_attempt(writing, identifier, attempt_index, failure)
+            lambda writing: life.resolve(writing, identifier, attempt_index, failure)
         )
 
     def fail_payment(self, identifier: bytes, reason: FailureReason) -> Payment:

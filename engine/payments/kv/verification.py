@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Final
 
+from engine.core.types import NS_PER_S
 from engine.payments.errors import PaymentDBError, StoreDamagedError
 from engine.payments.kv import layout, rows
 from engine.payments.kv.layout import (
@@ -23,7 +24,6 @@ from engine.payments.kv.layout import (
     number_bytes,
 )
 from engine.payments.kv.reading import DECODERS, NUMBER_AT, Found, Reading, decoded, found_of
-from engine.payments.paging import NS_PER_S
 from engine.payments.records import PROBLEMS_MAX, Problem, VerifyReport
 from engine.payments.state import status_of, tally_of
 from engine.payments.values import Attempt, DuplicatePayment, PaymentStatus

@@ -5,11 +5,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from engine.core.types import NS_PER_S
 from engine.payments.errors import StoreFullError
 from engine.payments.kv import layout, rows
 from engine.payments.kv.layout import LINE, OWNER, SESSION_KEY, number_bytes, part_key, seal
 from engine.payments.kv.reading import Reading, status_of_header
-from engine.payments.paging import NS_PER_S
 from engine.payments.state import Tally
 from engine.payments.values import (
     NUMBER_MAX,

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from engine.core.types import NS_PER_S
 from engine.payments.checking import CUSTOM_RECORD_TYPE_MIN, HASH_BYTES, MESSAGE_BYTES_MAX
 from engine.payments.lnd.fields import Fields, MalformedError, big_size
 from engine.payments.lnd.routes import Warn, read_route
@@ -32,7 +33,6 @@ _NUMBER: Final = struct.Struct(">Q")
 _FAILURE_REASONS: Final = {int(reason): reason for reason in AttemptFailureReason}
 _PAYMENT_REASONS: Final = {int(reason): reason for reason in FailureReason}
 
-_NS_PER_S: Final = 1_000_000_000
 _YEAR_ONE: Final = frozenset({-62_135_596_800, -6_795_364_578_871_345_152})
 """How Go says that a time is unset, in seconds and, with overflow, in nanoseconds."""
 
@@ -74,7 +74,7 @@ def read_old_creation(value: bytes) -> CreationInfo:
     request = fields.take(size)
     fields.end()
     seconds = 0 if created in _YEAR_ONE else created
-    return CreationInfo(identifier, amount, _time(seconds * _NS_PER_S), request)
+    return CreationInfo(identifier, amount, _time(seconds * NS_PER_S), request)
 
 
 def read_attempt(index: int, value: bytes, warn: Warn) -> Attempt:

@@ -5,12 +5,13 @@ it does nothing but run statements and decide by what they find.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from engine.payments.errors import StoreError, StoreReadOnlyError
 from engine.payments.sql.statements import Statements
@@ -49,9 +50,11 @@ class Database(ABC):
     Attributes:
         name: What it is called in errors; no password is in it.
         has_row_locks: Whether several write at once, so that a payment must be locked.
+        driver_error: What the driver raises.
     """
 
     has_row_locks: bool
+    driver_error: type[Exception]
 
     def __init__(self, kind: str, name: str, *, is_read_only: bool) -> None:
         self.name = name
@@ -125,6 +128,22 @@ class Database(ABC):
     @abstractmethod
     def migrating(self) -> AbstractContextManager[Connection]:
         """Lend a connection in which tables are changed whole, by one process at a time."""
+
+    @abstractmethod
+    def _fault(self, error: Exception) -> StoreError:
+        """Return what an error of the driver means for whoever called."""
+
+    @contextmanager
+    def _named_faults(self) -> Iterator[None]:
+        """Turn errors of the driver, also those that SQLAlchemy wraps, into faults of the store."""
+        try:
+            yield
+        except DBAPIError as error:
+            if isinstance(error.orig, self.driver_error):
+                raise self._fault(error.orig) from error
+            raise
+        except self.driver_error as error:
+            raise self._fault(error) from error
 
     @abstractmethod
     def unsigned(self, value: int) -> int:

@@ -18,7 +18,6 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, NullPool, QueuePool, create_engine
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engine.payments.errors import (
@@ -148,6 +147,7 @@ class PostgresDatabase(Database):
     """A database of a server, through a pool of connections."""
 
     has_row_locks = True
+    driver_error = psycopg.Error
 
     def __init__(self, url: str, *, is_read_only: bool = False) -> None:
         super().__init__(POSTGRESQL, name_of(url), is_read_only=is_read_only)
@@ -252,8 +252,7 @@ class PostgresDatabase(Database):
         self._pool.dispose()
         self._pool = self._pool.recreate()
 
-    def _fault(self, error: psycopg.Error) -> StoreError:
-        """Return what an error of the driver means for whoever called."""
+    def _fault(self, error: Exception) -> StoreError:
         for kind, fault, advice in FAULTS:
             if isinstance(error, kind):
                 return fault(f"{self.name}: {error}: {advice}")
@@ -283,17 +282,6 @@ class PostgresDatabase(Database):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
             yield connection
             connection.commit()
-
-    @contextmanager
-    def _named_faults(self) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as error:
-            if isinstance(error.orig, psycopg.Error):
-                raise self._fault(error.orig) from error
-            raise
-        except psycopg.Error as error:
-            raise self._fault(error) from error
 
     def _close(self) -> None:
         self._pool.dispose()

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from pysqlite3 import dbapi2 as driver  # type: ignore[import-untyped]
 from sqlalchemy import Connection, NullPool, QueuePool, create_engine
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engine.payments.errors import (
@@ -69,7 +68,7 @@ FAULTS: Final[dict[int, tuple[type[StoreError], str]]] = {
 }
 
 
-def fault_of(error: driver.Error, name: str, *, is_committing: bool = False) -> StoreError:
+def fault_of(error: Exception, name: str, *, is_committing: bool = False) -> StoreError:
     """Return what an error of the driver means for whoever called."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == IOERR and is_committing:
@@ -114,6 +113,7 @@ class SQLiteDatabase(Database):
     """A file. Writers of this process wait in line, others by SQLite's own waiting."""
 
     has_row_locks = False
+    driver_error = driver.Error
 
     def __init__(
         self,
@@ -128,10 +128,8 @@ class SQLiteDatabase(Database):
         self._busy_timeout_ms = busy_timeout_ms
         self._turn = threading.Lock()
         self._readers = QueuePool(self.connect, pool_size=READERS_MAX, max_overflow=0)
-        try:
+        with self._named_faults():
             self._writer = self.connect()
-        except driver.Error as error:
-            raise fault_of(error, self.name) from error
         self._work = SQLiteWork(self._writer)
 
     def connect(self) -> Any:
@@ -178,6 +176,9 @@ class SQLiteDatabase(Database):
                 raise
         return result
 
+    def _fault(self, error: Exception) -> StoreError:
+        return fault_of(error, self.name)
+
     def _undo(self) -> None:
         """Roll back what SQLite itself has not."""
         if self._writer.in_transaction:
@@ -198,10 +199,8 @@ class SQLiteDatabase(Database):
 
     def prepare(self) -> None:
         """Let readers and the writer not wait for another."""
-        try:
+        with self._named_faults():
             self._writer.execute("PRAGMA journal_mode = WAL").fetchall()
-        except driver.Error as error:
-            raise fault_of(error, self.name) from error
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
@@ -213,17 +212,6 @@ class SQLiteDatabase(Database):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             connection.commit()
-
-    @contextmanager
-    def _named_faults(self) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as error:
-            if isinstance(error.orig, driver.Error):
-                raise fault_of(error.orig, self.name) from error
-            raise
-        except driver.Error as error:
-            raise fault_of(error, self.name) from error
 
     def _close(self) -> None:
         with self._turn:
