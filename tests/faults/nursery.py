@@ -153,16 +153,18 @@ def serve(module_name: str, scratch: Path) -> None:
     for line in sys.stdin:
         wanted = json.loads(line)
         reading, writing = os.pipe()
+        # Opened before there is a child: a tracer may come at once, and the first call it counts
+        # must be the deed's.
+        heard = os.open(scratch / "heard", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         child = os.fork()
         if child == 0:
             os.close(writing)
             _let_be_traced()
-            # Opened before the tracer comes, so that the first call it counts is the deed's.
-            heard = os.open(scratch / "heard", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
             os.read(reading, 1)  # until told to go, or nobody is left who could tell
             os.close(reading)
             deed = getattr(module, wanted["deed"])
             _do(deed, Path(wanted["directory"]), heard, wanted["arguments"])
+        os.close(heard)
         os.close(reading)
         tell(f"{child}\n")
         sys.stdin.readline()
