@@ -96,6 +96,7 @@ async def test_claims_out_of_order_are_decided_in_order(client, payer):
     assert positions[1] < positions[2] < positions[3] < positions[4]
 
 
+@pytest.mark.slow
 async def test_a_gap_that_nobody_fills_is_refused_when_time_is_up(client, payer):
     first, gap = await client.submit([claim(payer, 1), claim(payer, 3)])
     assert first.status is Status.ACCEPTED

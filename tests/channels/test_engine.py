@@ -108,6 +108,7 @@ async def test_another_layout_than_the_directory_has_is_refused(tmp_path):
         await start(config_for(tmp_path, shards=3))
 
 
+@pytest.mark.slow
 async def test_a_second_engine_on_the_same_directory_is_refused(tmp_path):
     async with running(config_for(tmp_path)) as engine:
         await open_all(engine)

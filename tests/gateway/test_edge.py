@@ -86,6 +86,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 async def test_what_does_not_come_in_time_is_408(strict):
     async def wait(pieces: list[bytes]) -> None:
         async with wire(strict, *pieces) as slow:

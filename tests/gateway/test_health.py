@@ -181,6 +181,7 @@ async def test_an_engine_that_stops_answers_what_it_took_and_takes_no_more(tmp_p
         socket.create_connection(url.removeprefix("http://").split(":"))
 
 
+@pytest.mark.slow
 async def test_who_does_not_read_cannot_keep_an_engine_from_stopping(tmp_path, monkeypatch):
     monkeypatch.setattr("engine.gateway.websocket.DRAIN_MAX_S", 0.2)
     monkeypatch.setattr("engine.gateway.server.STOP_MAX_S", 1)

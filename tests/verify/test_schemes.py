@@ -343,6 +343,7 @@ def other_numbers(draw: st.DrawFn, payer: Payer, signature: bytes) -> bytes:
     return der(pads[0] + positive(r), pads[1] + positive(s))
 
 
+@pytest.mark.slow
 @given(hostile())
 @settings(max_examples=150, deadline=None)
 def test_ours_and_the_reference_agree_on_honest_and_hostile_bytes(

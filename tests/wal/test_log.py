@@ -25,6 +25,7 @@ batches = st.lists(st.lists(st.binary(max_size=200), max_size=8), max_size=12)
 reopenings = st.lists(st.sampled_from(["close", "abandon", "idle", ""]), min_size=12, max_size=12)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # it asks a real disk, which may be busy
 @given(batches, reopenings)
 def test_what_was_committed_is_read_back_through_any_closes_and_crashes(

@@ -108,6 +108,7 @@ async def test_no_claim_overtakes_those_that_wait_for_a_look(shard):
         assert taken(shard.desk, "c") == [1, 2, 3]
 
 
+@pytest.mark.slow
 async def test_claims_that_wait_for_a_look_are_bounded(shard):
     shard.trouble = holding("read")
     async with gate_to(shard) as gate:

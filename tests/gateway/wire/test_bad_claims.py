@@ -186,6 +186,7 @@ def test_a_flood_of_gaps_is_held_within_bounds(client):
     assert payer.balance()["sequence"] == 0
 
 
+@pytest.mark.slow
 def test_a_gap_that_nobody_fills_is_refused_when_its_time_is_up(client):
     payer = client.payer()
     with client.websocket() as speaker:

@@ -168,6 +168,7 @@ def fuzz_frames(client: Client, examples: int) -> None:
         client.close()  # its connection may have idled for longer than one is kept
 
 
+@pytest.mark.slow
 def test_no_frame_ends_a_connection_or_changes_a_channel(client):
     fuzz_frames(client, 600)
 
@@ -215,6 +216,7 @@ def fuzz_bodies(client: Client, examples: int) -> None:
         post()
 
 
+@pytest.mark.slow
 def test_no_body_ends_in_a_server_error(client):
     fuzz_bodies(client, 600)
 

@@ -100,6 +100,7 @@ def fill(folder: str) -> None:
         begun(store, identifier=digest("another process", size))
 
 
+@pytest.mark.slow
 def test_another_process_may_grow_the_map(url, store):
     with get_context("spawn").Pool(1) as pool:
         for count in (1, 2):
