@@ -24,7 +24,8 @@ SCHEMA: Final = schemathesis.openapi.from_dict(document())
 OPERATIONS: Final = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
 MODES: Final = {"right": GenerationMode.POSITIVE, "wrong": GenerationMode.NEGATIVE}
 CALLS: Final = [
-    (label, mode)
+    # The calls of payments take half the time of all; the quick part has the others.
+    pytest.param(label, mode, marks=[pytest.mark.slow] * ("/v1/payments" in label))
     for label, operation in OPERATIONS.items()
     for mode in MODES
     # A call without parameters cannot be made wrongly.

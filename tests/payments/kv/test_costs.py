@@ -153,6 +153,7 @@ def test_a_bulk_delete_is_cut_into_small_transactions(store):
     assert store.verify().is_sound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [0, 5, 10_000])
 @pytest.mark.parametrize("seed", range(3))
 def test_times_in_any_order_give_the_pages_of_the_model(store, monkeypatch, few, seed):

@@ -13,13 +13,14 @@ from engine.payments.errors import StoreNotEmptyError, StoreNotFoundError, Unkno
 from engine.payments.lnd import UnreadableFileError, import_lnd
 from engine.payments.migration import migrate_store
 from tests.payments.builders import begun, state_of_store
+from tests.payments.conftest import SLOW
 from tests.payments.lnd.nodes import node_of
 from tests.payments.lnd.samples import Samples
 from tests.payments.stores import KINDS, Places
 
 ROOT = Path(__file__).parents[3]
 PAIRS = [
-    pair
+    pytest.param(*pair, marks=[pytest.mark.slow] * bool(SLOW & {*pair}))
     for pair in itertools.product(KINDS, KINDS)
     # There is one PostgreSQL database.
     if pair != ("postgresql", "postgresql")

@@ -1,4 +1,4 @@
-"""Each test of `sql` runs on SQLite and on PostgreSQL."""
+"""Each test of `sql` runs on SQLite, and in the slow part on PostgreSQL (see the folder above)."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def postgresql(places: Places) -> Iterator[SQLPaymentDB]:
         yield opened
 
 
-@pytest.fixture(params=("sqlite", "postgresql"))
+@pytest.fixture(params=("sqlite", pytest.param("postgresql", marks=pytest.mark.slow)))
 def sql(request: pytest.FixtureRequest) -> SQLPaymentDB:
     """An empty store of each kind."""
     return request.getfixturevalue(request.param)
