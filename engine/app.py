@@ -156,9 +156,8 @@ async def running(
         placement = load_or_create_placement(datadir, config.placement)
         numbers = range(placement.shards) if placement.shards else _shards_on_disk(datadir)
         shards = [await start_shard(config, runtime, number) for number in numbers]
-        key_cache_max = config.verify.key_cache_max
         starting = (
-            runtime.verifier(datadir, key_cache_max) for _ in range(config.verify.verifiers)
+            runtime.verifier(datadir, config.verify) for _ in range(config.verify.verifiers)
         )
         workers = await asyncio.gather(*starting)
         async with VerifierPool(workers, config.verify) as pool:
@@ -224,6 +223,7 @@ async def start_shard(config: Config, runtime: Runtime, number: int) -> Shard:
         shard=config.shard,
         validation=config.validation,
         risk=config.risk,
+        known_verdicts=config.verify.known_verdicts,
     )
     return await runtime.shard(settings)
 

@@ -12,23 +12,34 @@ from collections.abc import Iterator
 from typing import Final
 
 from engine.channels.actor import ChannelActor
-from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused, repeated
+from engine.channels.answers import (
+    UNKNOWN_CHANNEL,
+    accepted,
+    buffered,
+    covered,
+    refused,
+    repeated,
+)
 from engine.channels.checkpoint import CheckpointHead, encode_checkpoint, record_of
 from engine.channels.codec import EVENT_SCHEMA_VERSION
+from engine.channels.covering import Covering, alike
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
 from engine.channels.recovery import Recovered
+from engine.core.channel import Channel
 from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
-from engine.core.events import AnyEvent
+from engine.core.events import AnyEvent, ClaimCovered
 from engine.core.rejections import RejectCode, Rejected
-from engine.core.transition import apply, decide_open, decide_refusal, terms_of
+from engine.core.opening import decide_open, terms_of
+from engine.core.transition import apply, decide_refusal
 from engine.core.types import ChannelId, Checks, Drops, Sequence, State, TimeNs
 from engine.ports import Clock, Journal
 from engine.validation.dedup import FirstAnswer, RetryWindow
 from engine.validation.pipeline import Buffered, Pipeline
 from engine.validation.reorder import Ticket
 from engine.validation.rules import refuse_key
-from engine.verify.batch import Item, decode_batch
+from engine.verify.batch import EVERY_VERDICTS, Item, decode_batch
 from engine.verify.errors import MalformedBatchError, SealRefusedError
+from engine.verify.newest import COVERED
 from engine.verify.seal import open_sealed
 
 OUTBOX_MAX: Final = 65_536
@@ -50,10 +61,13 @@ class Shard:
         pipeline: Pipeline,
         clock: Clock,
         recovered: Recovered,
+        known_verdicts: bytes = EVERY_VERDICTS,
     ) -> None:
         self._journal = journal
         self._seal_key = seal_key
+        self._known_verdicts = known_verdicts
         self._pipeline = pipeline
+        self.covering = Covering(pipeline)
         self._clock = clock
         self._actors = recovered.actors
         self._last_at = recovered.last_at
@@ -97,7 +111,7 @@ class Shard:
         if turn != self._turns.get(gateway):
             return Reply(Refused.OUT_OF_TURN)
         try:
-            verdicts = open_sealed(self._seal_key, blob, sealed)
+            verdicts = open_sealed(self._seal_key, blob, sealed, self._known_verdicts)
             items = decode_batch(blob)
         except SealRefusedError:
             self.verdicts_refused += 1
@@ -106,10 +120,13 @@ class Shard:
             return Reply(Refused.MALFORMED)
         self._turns[gateway] = turn + 1
         at = self._now()
-        answers = [
-            self._claim(item, good, (gateway, turn, index), at)
-            for index, (item, good) in enumerate(zip(items, verdicts, strict=False))
-        ]
+        if COVERED in verdicts and self.no_room is None:  # without room nothing is accepted at all
+            answers = self._cover(items, verdicts, (gateway, turn), at)
+        else:
+            answers = [
+                self._claim(item, good, (gateway, turn, index), at)
+                for index, (item, good) in enumerate(zip(items, verdicts, strict=False))
+            ]
         self._commit_staged()
         return Reply(None, answers, self.collect(gateway))
 
@@ -231,6 +248,28 @@ class Shard:
             return buffered(actor.channel, claim.sequence, admission)
         return self._refuse(actor, claim, admission, at)  # type: ignore[arg-type]
 
+    def _cover(
+        self, items: list[Item], verdicts: bytes, batch: tuple[str, int], at: TimeNs
+    ) -> list[Answer]:
+        """Take the runs that newest claims cover, and decide all else one by one."""
+        answers: dict[int, Answer] = {}
+        checked = bytearray(verdicts)
+        for indexes in alike(items, verdicts):
+            actor = self._actors.get(items[indexes[0]].channel_id)
+            if actor is None:
+                continue
+            known, run = self.covering.judge(actor, items, indexes, checked, at)
+            for index, first in known:
+                answers[index] = repeated(actor.channel, first)
+            for index, event, after in run:
+                self._take(actor, event, after)
+                by = event.covered_by if type(event) is ClaimCovered else 0
+                answers[index] = covered(after, actor.position, by)
+        return [
+            answers.get(index) or self._claim(items[index], good, (*batch, index), at)
+            for index, good in enumerate(checked)
+        ]
+
     def _recall(
         self, actor: ChannelActor, window: RetryWindow, claim: SubmitClaim, at: TimeNs, no: Rejected
     ) -> Answer:
@@ -268,11 +307,12 @@ class Shard:
             self._take(actor, decide_refusal(actor.channel, claim, rejected.code, at))
         return refused(actor.channel, rejected, claim.sequence)
 
-    def _take(self, actor: ChannelActor, event: AnyEvent) -> None:
+    def _take(self, actor: ChannelActor, event: AnyEvent, after: Channel | None = None) -> None:
+        """Stage an event and make it part of the state; `after` as `ChannelActor.take` has it."""
         self._staged.append(event)
         position = self._last + len(self._staged)
         claimed = actor.channel.claimed
-        actor.take(event, position, self._limits)
+        actor.take(event, position, self._limits, after)
         self._claimed += actor.channel.claimed - claimed
 
     def _tell_later(self, tickets: list[Ticket], answer: Answer) -> None:

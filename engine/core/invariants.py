@@ -36,6 +36,8 @@ def check(before: Channel | None, channel: Channel) -> None:
         raise InvariantBroken(channel, "no account is ever negative")
     if claimed > capacity:
         raise InvariantBroken(channel, "claimed never exceeds the capacity")
+    if channel.proven is not None:
+        raise InvariantBroken(channel, "covered claims are followed by the one that covers them")
     if channel.state is _SETTLED:
         _check_settled(channel)
     elif unredeemed != claimed:

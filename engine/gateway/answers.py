@@ -130,11 +130,12 @@ def balance(seen: BalanceSeen, consistency: str, form: Form) -> dict[str, Any]:
 
 def best_claim(shard: int, view: ChannelView, form: Form) -> dict[str, Any]:
     """Return the claim to redeem; the channel must have one."""
+    amount, sequence = view.channel.best
     return {
         "channel_id": form.octets(view.channel.terms.channel_id),
         "public_key": form.octets(view.channel.terms.public_key),
-        "amount": form.drops(view.channel.claimed),
+        "amount": form.drops(amount),
         "signature": form.octets(view.channel.signature),
-        "sequence": view.channel.sequence,
+        "sequence": sequence,
         "position": position_of(shard, view.claim_position),
     }

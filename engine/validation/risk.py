@@ -102,6 +102,11 @@ class RiskStage:
         self._rules = rules
         self.refused: Counter[str] = Counter()
 
+    @property
+    def is_off(self) -> bool:
+        """Say whether there is no rule."""
+        return not self._rules
+
     def check(self, channel: Channel, claim: SubmitClaim, at: int) -> Rejected | None:
         """Ask every rule; count the refusal under the rule's name."""
         for rule in self._rules:

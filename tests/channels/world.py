@@ -20,12 +20,14 @@ from engine.validation.options import ValidationOptions
 from engine.validation.pipeline import Pipeline
 from engine.validation.risk import RiskRule, RiskStage
 from engine.verify.batch import Item, encode_batch, with_probes
+from engine.verify.options import VerifyOptions
 from engine.verify.worker import VerifierWorker
 from tests.builders import NOON, open_command
 from tests.verify.payers import Payer, make_payer
 
 SEAL_KEY = bytes(range(32))
 VERIFIER = VerifierWorker(SEAL_KEY)
+NEWEST_VERIFIER = VerifierWorker(SEAL_KEY, newest=True)
 GATEWAY = "gateway-a"
 LOG = LogOptions(segment_bytes=65_536, spare_in_background=False)
 SECP256K1, ED25519 = make_payer("secp256k1"), make_payer("ed25519")
@@ -102,7 +104,10 @@ class Desk:
         rules: tuple[RiskRule, ...] = (),
         wrap: Callable[[ShardJournal], Journal] | None = None,
         files: Files = OS_FILES,
+        verify: VerifyOptions | None = None,
     ) -> None:
+        self.verify = verify or VerifyOptions()
+        self.verifier = NEWEST_VERIFIER if self.verify.is_newest else VERIFIER
         self.directory = directory
         self.clock = ManualClock()
         self.validation = validation or ValidationOptions()
@@ -119,7 +124,15 @@ class Desk:
         self.recovered = recovered
         journal: Journal = self.log if self._wrap is None else self._wrap(self.log)
         self.pipeline = Pipeline(self.validation, RiskStage(self.rules))
-        self.shard = Shard(journal, self.log.epoch, SEAL_KEY, self.pipeline, self.clock, recovered)
+        self.shard = Shard(
+            journal,
+            self.log.epoch,
+            SEAL_KEY,
+            self.pipeline,
+            self.clock,
+            recovered,
+            self.verify.known_verdicts,
+        )
         self.turns: Counter[str] = Counter()
 
     def crash(self) -> None:
@@ -155,7 +168,7 @@ class Desk:
         blob = changes.get("blob", blob_of(items))
         turn = changes.get("turn", self.turns[gateway])
         epoch = changes.get("epoch", self.shard.epoch)
-        sealed = VERIFIER.verify(blob) if sealed is None else sealed
+        sealed = self.verifier.verify(blob) if sealed is None else sealed
         reply = self.shard.commit(gateway, epoch, turn, blob, sealed)
         self.turns[gateway] += reply.refused is None
         return reply
