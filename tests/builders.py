@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from engine.core import commands, events
 from engine.core.channel import Channel
-from engine.core.rejections import RejectCode, Rejected
 from engine.core.opening import decide_open
+from engine.core.rejections import RejectCode, Rejected
 from engine.core.transition import Decision, decide, replay
 from engine.core.types import NS_PER_S, Checks, State, TimeNs
 

@@ -96,8 +96,8 @@ class ShardHost:
             Pipeline(settings.validation, RiskStage(shipped_rules(settings.risk) + rules)),
             machine.clock,
             recovered,
-            settings.known_verdicts,
         )
+        self._shard.known_verdicts = settings.known_verdicts
         self._space = SpaceWatch(directory, settings.shard, machine.room, machine.monotonic)
         self._look_at_space()
         self._merger = Merger(

@@ -110,8 +110,8 @@ class ShardStatistics(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The counters of a shard since its process started; times in microseconds.
 
     `covered` claims were accepted on the strength of a newer one; of `covered_checked` the shard
-    checked the signature itself. `sync_us` counts syncs by the upper bounds of `monitor.metrics.SYNC_BUCKETS_US`, one more for
-    what was slower.
+    checked the signature itself. `sync_us` counts syncs by the upper bounds of
+    `monitor.metrics.SYNC_BUCKETS_US`, one more for what was slower.
     """
 
     shard: int

@@ -28,8 +28,8 @@ from engine.channels.recovery import Recovered
 from engine.core.channel import Channel
 from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
 from engine.core.events import AnyEvent, ClaimCovered
-from engine.core.rejections import RejectCode, Rejected
 from engine.core.opening import decide_open, terms_of
+from engine.core.rejections import RejectCode, Rejected
 from engine.core.transition import apply, decide_refusal
 from engine.core.types import ChannelId, Checks, Drops, Sequence, State, TimeNs
 from engine.ports import Clock, Journal
@@ -61,11 +61,9 @@ class Shard:
         pipeline: Pipeline,
         clock: Clock,
         recovered: Recovered,
-        known_verdicts: bytes = EVERY_VERDICTS,
     ) -> None:
         self._journal = journal
         self._seal_key = seal_key
-        self._known_verdicts = known_verdicts
         self._pipeline = pipeline
         self.covering = Covering(pipeline)
         self._clock = clock
@@ -81,6 +79,8 @@ class Shard:
         self._outbox: dict[str, deque[Late]] = {}
         self._ordered: list[bytes] = []
         self.epoch = epoch
+        self.known_verdicts = EVERY_VERDICTS
+        """The verdicts that verifiers of this engine give; no others are believed."""
         self.no_room: Rejected | None = None
         """What new claims and channels are refused with while the disk is nearly full."""
         self.events_since_checkpoint = recovered.events
@@ -111,7 +111,7 @@ class Shard:
         if turn != self._turns.get(gateway):
             return Reply(Refused.OUT_OF_TURN)
         try:
-            verdicts = open_sealed(self._seal_key, blob, sealed, self._known_verdicts)
+            verdicts = open_sealed(self._seal_key, blob, sealed, self.known_verdicts)
             items = decode_batch(blob)
         except SealRefusedError:
             self.verdicts_refused += 1

@@ -43,7 +43,7 @@ class Balance(msgspec.Struct, frozen=True, gc=False):
 
 
 class Proven(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What a channel's signature proves while the claims after it wait for the one that covers them.
+    """What a channel's signature proves while newer claims wait for the one that covers them.
 
     `amount` (drops) and `sequence` are those of the newest claim whose signature was checked, 0
     where there is none; `covered_by` is the sequence of the claim that must come.

@@ -36,8 +36,6 @@ def check(before: Channel | None, channel: Channel) -> None:
         raise InvariantBroken(channel, "no account is ever negative")
     if claimed > capacity:
         raise InvariantBroken(channel, "claimed never exceeds the capacity")
-    if channel.proven is not None:
-        raise InvariantBroken(channel, "covered claims are followed by the one that covers them")
     if channel.state is _SETTLED:
         _check_settled(channel)
     elif unredeemed != claimed:
@@ -61,6 +59,8 @@ def _check_first(channel: Channel) -> None:
 
 
 def _check_step(before: Channel, channel: Channel) -> None:
+    if channel.proven is not None:
+        raise InvariantBroken(channel, "covered claims are followed by the one that covers them")
     if before.state is _SETTLED and _outcome(before) != _outcome(channel):
         raise InvariantBroken(channel, "Settled is final")
     claims, increment = channel.sequence - before.sequence, channel.claimed - before.claimed

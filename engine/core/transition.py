@@ -221,9 +221,8 @@ def refuse_claim(
     channel: Channel, command: SubmitClaim | ClaimReceived, at: TimeNs
 ) -> Rejected | None:
     """Say why an Active `channel` refuses a claim, or could not have taken it; None if it may."""
-    if command.checks is not _ALL and not command.checks & Checks.SIGNATURE:
-        if not (command.checks is _COVERED and isinstance(command, CoverClaim | ClaimCovered)):
-            return Rejected(RejectCode.BAD_SIGNATURE)
+    if command.checks is not _ALL and _is_unproven(command):
+        return Rejected(RejectCode.BAD_SIGNATURE)
     ends_at = channel.ends_at
     if ends_at is not None and at >= ends_at:
         return Rejected(RejectCode.CHANNEL_EXPIRED, ends_at, at)
@@ -239,6 +238,12 @@ def refuse_claim(
     if command.amount > channel.capacity:
         return Rejected(RejectCode.AMOUNT_OVER_CAPACITY, channel.capacity, command.amount)
     return None
+
+
+def _is_unproven(command: SubmitClaim | ClaimReceived) -> bool:
+    if isinstance(command, CoverClaim | ClaimCovered):
+        return command.checks is not _COVERED
+    return not command.checks & Checks.SIGNATURE
 
 
 def _is_mark(channel: Channel, previous: bytes | int) -> bool:

@@ -178,7 +178,7 @@ def test_the_amount_is_the_order_where_nothing_else_is(desk: Desk):
     assert told(desk, "0:10 0:20 0:30", "c") == "accepted<3 accepted<3 accepted"
     assert told(desk, "0:50 0:40 0:60", "c") == "accepted amount_not_increasing accepted"
     assert told(desk, "0:10! 0:20", "c") == "duplicate duplicate"
-    assert logged(desk) == "1:10< 2:20< 3:30 4:50 5:40x 5:60"
+    assert logged(desk) == "1:10< 2:20< 3:30 4:50 0:40x 5:60"
 
 
 def test_a_claim_sent_again_gets_its_first_answer(desk: Desk):

@@ -124,15 +124,8 @@ class Desk:
         self.recovered = recovered
         journal: Journal = self.log if self._wrap is None else self._wrap(self.log)
         self.pipeline = Pipeline(self.validation, RiskStage(self.rules))
-        self.shard = Shard(
-            journal,
-            self.log.epoch,
-            SEAL_KEY,
-            self.pipeline,
-            self.clock,
-            recovered,
-            self.verify.known_verdicts,
-        )
+        self.shard = Shard(journal, self.log.epoch, SEAL_KEY, self.pipeline, self.clock, recovered)
+        self.shard.known_verdicts = self.verify.known_verdicts
         self.turns: Counter[str] = Counter()
 
     def crash(self) -> None:

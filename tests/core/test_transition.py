@@ -4,8 +4,8 @@ import pytest
 
 from engine.core import commands, events
 from engine.core.channel import Channel
-from engine.core.rejections import RejectCode, Rejected
 from engine.core.opening import decide_open, terms_of
+from engine.core.rejections import RejectCode, Rejected
 from engine.core.transition import (
     COMMANDS,
     TRANSITIONS,
