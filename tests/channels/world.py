@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from engine.channels.journal import OS_FILES, Files, LogOptions, ShardJournal
+from engine.channels.journal import OS_FILES, Files, LogOptions, ShardJournal, read_committed
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Reply
 from engine.channels.recovery import recover, state_hash
 from engine.channels.shard import Shard
@@ -190,6 +190,10 @@ class Desk:
     def events(self) -> list[AnyEvent]:
         """Return every event of the log, oldest first."""
         return [event for _, events in self.log.read_batches(1) for event in events]
+
+    def events_on_disk(self) -> list[AnyEvent]:
+        """Return the same, once the log is closed."""
+        return [event for _, events in read_committed(self.directory) for event in events]
 
     def kinds(self) -> list[str]:
         return [type(event).__name__ for event in self.events()]
