@@ -18,7 +18,6 @@ from engine.channels.inline import InlineRuntime
 from engine.channels.intake.lane import Lane
 from engine.channels.intake.lanes import DedicatedLanes, ShardedLanes
 from engine.channels.intake.router import Lanes, Router
-from engine.channels.intake.submission import Waiting
 from engine.channels.messages import Answer
 from engine.channels.offline.history import EVENTS_TOLD, NEWEST, ChannelThen, Until, channel_at
 from engine.channels.placement import PlacementRecord, load_or_create_placement
@@ -30,6 +29,7 @@ from engine.gateway.state import GatewayState
 from engine.monitor.logs import logs_to_stderr
 from engine.ports import Shard, ShardDown
 from engine.validation.risk import RiskRule
+from engine.verify.batch import Item
 from engine.verify.pool import VerifierPool
 
 DRAIN_MAX_S: Final = 30.0
@@ -114,8 +114,8 @@ class Engine:
         log.info("shard_ready", **{name: getattr(hello, name) for name in hello.__struct_fields__})
         return lane
 
-    def _watch(self, waiting: Sequence[Waiting], answers: Sequence[Answer]) -> None:
-        self.router.watch(waiting, answers)
+    def _watch(self, items: Sequence[Item], answers: Sequence[Answer]) -> None:
+        self.router.watch(items, answers)
 
     async def _stop(self) -> None:
         """Let what is under way finish, then seal every log."""
