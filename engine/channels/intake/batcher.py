@@ -137,7 +137,9 @@ class Batcher:
         if queued >= options.batch_claims_max:
             return 0
         if self._under_way:
-            patience_s = options.gather_ms / 1_000
+            # The busier the shard, the more a call is worth waiting for.
+            share = self._under_way / options.batches_max
+            patience_s = options.gather_ms / 1_000 * share
         else:
             patience_s = options.linger_us / 1_000_000 if queued < COMPANY else 0.0
         return self._gathering_since + patience_s - time.monotonic()
