@@ -10,13 +10,15 @@ is then as in an engine that checks every one. A run is foreseen on values, sinc
 so there is nothing to undo when it comes to nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from engine.channels.actor import ChannelActor
+from engine.channels.answers import covered, repeated
+from engine.channels.messages import Answer
 from engine.core.channel import Channel
 from engine.core.commands import CoverClaim, SubmitClaim
-from engine.core.events import AnyEvent
+from engine.core.events import AnyEvent, ClaimCovered
 from engine.core.rejections import Rejected
 from engine.core.transition import apply, decide
 from engine.core.types import ChannelId, Checks, Drops, Sequencing, TimeNs
@@ -33,11 +35,15 @@ Step = tuple[int, AnyEvent, Channel]
 Repeated = tuple[int, FirstAnswer]
 """A claim that was accepted earlier: its index in the batch, and what it was answered."""
 
+Decide = Callable[[list[int], list[Item], bytes], list[Answer]]
+"""Decides claims, each with its index in the batch and a verdict on its own signature."""
+
 _NO_WINDOW: Final = RetryWindow()
 _ALL: Final = Checks.ALL
+_COVERED: Final = bytes((COVERED,))
 
 
-def alike(items: Sequence[Item], verdicts: bytes) -> Iterable[list[int]]:
+def _alike(items: Sequence[Item], verdicts: bytes) -> Iterable[list[int]]:
     """Return the indexes of the claims that are not bad, for each channel with a covered one."""
     by_channel: dict[bytes, list[int]] = {}
     with_covered: dict[bytes, list[int]] = {}
@@ -52,18 +58,77 @@ def alike(items: Sequence[Item], verdicts: bytes) -> Iterable[list[int]]:
 
 
 class Covering:
-    """Says what becomes of the claims of one channel in a batch, when some of them are covered.
+    """Takes what is covered in a batch into the channels of a shard.
 
     Attributes:
         covered: Claims accepted on the strength of a newer one.
         checked: Covered claims whose own signature had to be checked here.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        actors: dict[bytes, ChannelActor],
+        take: Callable[[ChannelActor, AnyEvent, Channel], None],
+    ) -> None:
         self._pipeline = pipeline
+        self._actors = actors
+        self._take = take
         self.covered = self.checked = 0
 
-    def judge(
+    def decide(
+        self,
+        items: Sequence[Item],
+        verdicts: bytes,
+        at: TimeNs,
+        decide: Decide,
+        *,
+        room: bool,
+    ) -> list[Answer]:
+        """Take the runs of a batch, and let `decide` decide all other claims.
+
+        Args:
+            items: The batch, probes included.
+            verdicts: On each claim; some are `COVERED`.
+            at: The shard's clock.
+            decide: Decides claims that are good or bad, one by one.
+            room: Whether anything can be accepted; where not, nothing needs a proof.
+        """
+        if room:
+            answers, verdicts = self._take_runs(items, verdicts, at)
+        else:
+            answers, verdicts = {}, verdicts.replace(_COVERED, b"\1")
+        rest = [index for index in range(len(verdicts)) if index not in answers]
+        decided = decide(rest, [items[i] for i in rest], bytes([verdicts[i] for i in rest]))
+        answers.update(zip(rest, decided, strict=True))
+        return [answers[index] for index in range(len(verdicts))]
+
+    def _take_runs(
+        self, items: Sequence[Item], verdicts: bytes, at: TimeNs
+    ) -> tuple[dict[int, Answer], bytes]:
+        """Take every run of a batch.
+
+        Returns:
+            Answers to the claims that this decides, by index, and verdicts on all of the batch.
+            No `COVERED` is among those: what is still to be decided is good or bad.
+        """
+        answers: dict[int, Answer] = {}
+        checked = bytearray(verdicts)
+        for indexes in _alike(items, verdicts):
+            actor = self._actors.get(items[indexes[0]].channel_id)
+            if actor is None:
+                continue
+            known, run = self._judge(actor, items, indexes, checked, at)
+            for index, first in known:
+                answers[index] = repeated(actor.channel, first)
+            for index, event, after in run:
+                self._take(actor, event, after)
+                by = event.covered_by if type(event) is ClaimCovered else 0
+                answers[index] = covered(after, actor.position, by)
+        # On unknown channels and with foreign keys: refused for that, whatever the verdict.
+        return answers, bytes(checked).replace(_COVERED, b"\0")
+
+    def _judge(
         self,
         actor: ChannelActor,
         items: Sequence[Item],
@@ -124,7 +189,7 @@ class Covering:
     ) -> list[Step]:
         """Return the run that the claims are; empty where they are none."""
         pipeline = self._pipeline
-        if not pipeline.risk.is_off or pipeline.held.holds(channel.terms.channel_id):
+        if pipeline.risk.rules or pipeline.held.holds(channel.terms.channel_id):
             return []  # what a rule will say, or what is released in between, nobody can foresee
         if channel.terms.sequencing is Sequencing.STRICT:
             indexes = sorted(indexes, key=lambda index: items[index].sequence or 0)

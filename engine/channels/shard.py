@@ -8,26 +8,21 @@ decides what had happened.
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from engine.channels.actor import ChannelActor
-from engine.channels.answers import (
-    UNKNOWN_CHANNEL,
-    accepted,
-    buffered,
-    covered,
-    refused,
-    repeated,
-)
+from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused, repeated
 from engine.channels.checkpoint import CheckpointHead, encode_checkpoint, record_of
 from engine.channels.codec import EVENT_SCHEMA_VERSION
-from engine.channels.covering import Covering, alike
+from engine.channels.covering import Covering
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
+from engine.channels.plain import plain_claim
 from engine.channels.recovery import Recovered
 from engine.core.channel import Channel
 from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
-from engine.core.events import AnyEvent, ClaimCovered
+from engine.core.events import AnyEvent, ClaimReceived
 from engine.core.opening import decide_open, terms_of
 from engine.core.rejections import RejectCode, Rejected
 from engine.core.transition import apply, decide_refusal
@@ -65,7 +60,7 @@ class Shard:
         self._journal = journal
         self._seal_key = seal_key
         self._pipeline = pipeline
-        self.covering = Covering(pipeline)
+        self.covering = Covering(pipeline, recovered.actors, self._take)
         self._clock = clock
         self._actors = recovered.actors
         self._last_at = recovered.last_at
@@ -120,13 +115,12 @@ class Shard:
             return Reply(Refused.MALFORMED)
         self._turns[gateway] = turn + 1
         at = self._now()
-        if COVERED in verdicts and self.no_room is None:  # without room nothing is accepted at all
-            answers = self._cover(items, verdicts, (gateway, turn), at)
+        decide = partial(self._decide_all, (gateway, turn), at)
+        if COVERED in verdicts:
+            room = self.no_room is None
+            answers = self.covering.decide(items, verdicts, at, decide, room=room)
         else:
-            answers = [
-                self._claim(item, good, (gateway, turn, index), at)
-                for index, (item, good) in enumerate(zip(items, verdicts, strict=False))
-            ]
+            answers = decide(range(len(verdicts)), items, verdicts)
         self._commit_staged()
         return Reply(None, answers, self.collect(gateway))
 
@@ -214,8 +208,39 @@ class Shard:
 
     # One claim ----------------------------------------------------------------------------------
 
-    def _claim(self, item: Item, good: int, ticket: Ticket, at: TimeNs) -> Answer:
-        actor = self._actors.get(item.channel_id)
+    def _decide_all(
+        self,
+        batch: tuple[str, int],
+        at: TimeNs,
+        indexes: Iterable[int],
+        items: list[Item],
+        verdicts: bytes,
+    ) -> list[Answer]:
+        """Decide the claims with these `indexes` in a batch; `items` may have probes behind."""
+        actors, held = self._actors, self._pipeline.held.waiting
+        no_rules = self.no_room is None and not self._pipeline.risk.rules
+        answers: list[Answer] = []
+        for index, item, good in zip(indexes, items, verdicts, strict=False):
+            actor = actors.get(item.channel_id)
+            if no_rules and good and actor is not None and not held:
+                event = plain_claim(actor.channel, item, at)
+                if event is not None:
+                    answers.append(self._take_plain(actor, event))
+                    continue
+            answers.append(self._claim(actor, item, good, (*batch, index), at))
+        return answers
+
+    def _take_plain(self, actor: ChannelActor, event: ClaimReceived) -> Answer:
+        staged = self._staged
+        staged.append(event)
+        self._claimed += event.amount - actor.channel.claimed
+        position = self._last + len(staged)
+        actor.take(event, position, self._limits)
+        return accepted(actor.channel, position)
+
+    def _claim(
+        self, actor: ChannelActor | None, item: Item, good: int, ticket: Ticket, at: TimeNs
+    ) -> Answer:
         if actor is None:
             return UNKNOWN_CHANNEL
         wrong = refuse_key(actor.channel, item.public_key)
@@ -247,28 +272,6 @@ class Shard:
         if type(admission) is Buffered:
             return buffered(actor.channel, claim.sequence, admission)
         return self._refuse(actor, claim, admission, at)  # type: ignore[arg-type]
-
-    def _cover(
-        self, items: list[Item], verdicts: bytes, batch: tuple[str, int], at: TimeNs
-    ) -> list[Answer]:
-        """Take the runs that newest claims cover, and decide all else one by one."""
-        answers: dict[int, Answer] = {}
-        checked = bytearray(verdicts)
-        for indexes in alike(items, verdicts):
-            actor = self._actors.get(items[indexes[0]].channel_id)
-            if actor is None:
-                continue
-            known, run = self.covering.judge(actor, items, indexes, checked, at)
-            for index, first in known:
-                answers[index] = repeated(actor.channel, first)
-            for index, event, after in run:
-                self._take(actor, event, after)
-                by = event.covered_by if type(event) is ClaimCovered else 0
-                answers[index] = covered(after, actor.position, by)
-        return [
-            answers.get(index) or self._claim(items[index], good, (*batch, index), at)
-            for index, good in enumerate(checked)
-        ]
 
     def _recall(
         self, actor: ChannelActor, window: RetryWindow, claim: SubmitClaim, at: TimeNs, no: Rejected

@@ -377,7 +377,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "no run past the rules of risk", "engine/channels/covering.py",
-        "not pipeline.risk.is_off or ", "", (COVERING,),
+        "pipeline.risk.rules or ", "", (COVERING,),
     ),
     Mutant(
         "no run past a skewed clock", "engine/channels/covering.py",
