@@ -145,7 +145,8 @@ async def running(
     Args:
         config: All settings.
         runtime: Where shards and verifiers run; None for what `config` says.
-        rules: Risk rules of the operator's own, after those that `config` turns on.
+        rules: Risk rules of the operator's own, after those that `config` turns on. With any, no
+            claim is covered by a newer one: each shard checks the signatures that verifiers skip.
 
     Raises:
         StartFailed: a shard cannot start; its log says why.
