@@ -46,8 +46,8 @@ class Result(msgspec.Struct, frozen=True, gc=False):
         covered_by: The sequence of the newer claim whose signature was checked in place of this
             one's, where the engine checks the newest only.
 
-    Binary frames carry status, code, sequence, position and `covered_by`; what else an engine did not say is
-    None. `Client.submit_one` has all of it.
+    Binary frames carry status, code, sequence, position and `covered_by`; what else an engine did
+    not say is None. `Client.submit_one` has all of it.
     """
 
     channel_id: bytes
