@@ -14,9 +14,11 @@ from engine.validation.risk import VelocityRule
 from engine.verify.batch import Item
 from engine.verify.newest import is_signed
 from engine.verify.options import VerifyOptions
+from engine.verify.seal import seal
 from tests.channels.world import (
     ED25519,
     NEWEST_VERIFIER,
+    SEAL_KEY,
     Desk,
     blob_of,
     channel_id,
@@ -281,6 +283,15 @@ def test_only_an_engine_that_was_told_so_believes_covered_verdicts(tmp_path):
     assert reply.refused is Refused.FOREIGN_VERDICTS
     assert desk.words(*batch) == ["accepted", "accepted"]
     assert logged(desk) == "1:10 2:20"
+
+
+def test_what_no_checked_claim_covers_is_looked_at_whoever_says_it_is_covered(desk: Desk):
+    batch = claims("1:10 2:20!")
+    reply = desk.send(batch, sealed=seal(SEAL_KEY, blob_of(batch), b"\2\2\0\1"))
+    assert [word(answer) for answer in reply.answers] == ["accepted", "bad_signature"]
+    batch = claims("2:20 3:30 4:40!")
+    reply = desk.send(batch, sealed=seal(SEAL_KEY, blob_of(batch), b"\2\1\2\0\1"))
+    assert [word(answer) for answer in reply.answers] == ["accepted", "accepted", "bad_signature"]
 
 
 def test_an_engine_goes_from_one_way_to_the_other_on_one_log(tmp_path):
