@@ -130,7 +130,10 @@ class Router:
     def watch(self, items: Sequence[Item], answers: Sequence[Answer]) -> None:
         """Learn from what a lane was answered, and count it."""
         self.views.take_answers(items, answers)
-        self.answered.update([(answer.status, answer.code) for answer in answers])
+        if [answer.status for answer in answers].count(Status.ACCEPTED) == len(answers):
+            self.answered[Status.ACCEPTED, None] += len(answers)
+        else:
+            self.answered.update([(answer.status, answer.code) for answer in answers])
 
     def count(self, answer: Answer) -> None:
         """Count an answer that was given before any lane was reached."""
