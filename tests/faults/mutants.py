@@ -415,7 +415,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a run ends with the claim that it named", "engine/core/transition.py",
-        "    if proven is not None and sequence != proven.covered_by:", "    if False:",
+        "    if proven is not None and sequence != proven.covered_by and", "    if False and",
         (COVERED_STATE,),
     ),
     Mutant(
