@@ -381,8 +381,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "no run past a skewed clock", "engine/channels/covering.py",
-        "            if refuse_skew(claim, at, pipeline.options.clock_skew_max_s) is not None:",
-        "            if False:", (COVERING,),
+        "        if refuse_skew(claim, at, self._pipeline.options.clock_skew_max_s) is not None:",
+        "        if False:", (COVERING,),
     ),
     Mutant(
         "a run is of claims with the channel's own key", "engine/channels/covering.py",
