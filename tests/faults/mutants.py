@@ -369,7 +369,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a run ends with a claim that was checked", "engine/channels/covering.py",
-        "if newest == COVERED or not covered or", "if not covered or", (COVERING, HISTORIES),
+        "if newest == COVERED or not covered or", "if not covered or", (COVERING,),
     ),
     Mutant(
         "no run while a claim is held", "engine/channels/covering.py",
