@@ -169,4 +169,6 @@ def _count_logged(datadir: Path) -> int:
     """Read every shard's log from its first event; damage raises."""
     feed = Feed(datadir)
     shards = sorted(int(path.name.removeprefix("shard-")) for path in datadir.glob("shard-*"))
-    return sum(type(event) is ClaimReceived for shard in shards for _, event in feed.events(shard))
+    return sum(
+        isinstance(event, ClaimReceived) for shard in shards for _, event in feed.events(shard)
+    )

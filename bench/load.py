@@ -48,7 +48,14 @@ class Tally(msgspec.Struct):
     exhausted: bool
 
 
-Answers = tuple[int, list[tuple[int, str | None, int | None, str | None]]]
+class _Answer(msgspec.Struct, array_like=True, gc=False):
+    """What of an answer is counted; more may follow."""
+
+    status: int
+    code: str | None = None
+
+
+Answers = tuple[int, list[_Answer]]
 WORDS = ("accepted", "duplicate", "buffered", "rejected")
 _decode_answers = msgspec.msgpack.Decoder(Answers).decode
 _decode_frame = msgspec.msgpack.Decoder(tuple[int, list[tuple[bytes, int, int, bytes]]]).decode
@@ -125,7 +132,7 @@ async def _over_websocket(job: Job, frames: list[bytes], watch: Watch, pause: fl
         async def receive() -> None:
             async for message in socket:
                 number, answers = _decode_answers(message.data)
-                watch.answer(number, [code or WORDS[status] for status, code, *_ in answers])
+                watch.answer(number, [one.code or WORDS[one.status] for one in answers])
 
         receiving = asyncio.create_task(receive())
         async for number, _ in watch.due_times(len(frames), job.seconds, pause):
