@@ -138,10 +138,10 @@ class Environment:
             except lmdb.Error as error:
                 raise fault_of(error, self.place) from error
 
-    def write(self, work: Callable[[Transaction], None]) -> None:
-        """Let `work` change the store; it is durable afterwards. May call `work` more than once.
+    def write(self, work: Callable[..., None], *arguments: object) -> None:
+        """Let `work(transaction, *arguments)` change the store; it is durable afterwards.
 
-        One thread at a time. What `work` raises leaves no trace.
+        One thread at a time. `work` may be called more than once. What `work` raises leaves no trace.
 
         Raises:
             StoreError: the store is at fault, and nothing was changed; but see
@@ -152,18 +152,18 @@ class Environment:
             raise StoreUnavailableError(f"{self.place} is closed")
         turn.take()
         try:
-            while not self._try_to_write(work):
+            while not self._try_to_write(work, arguments):
                 pass
         finally:
             turn.let_go()
 
-    def _try_to_write(self, work: Callable[[Transaction], None]) -> bool:
+    def _try_to_write(self, work: Callable[..., None], arguments: tuple[object, ...]) -> bool:
         """Return whether it was done; if not, the map is larger now."""
         try:
             with self._gate:
                 transaction = self._lmdb.begin(write=True)
                 try:
-                    work(cast(Transaction, transaction))
+                    work(transaction, *arguments)
                 except BaseException:
                     transaction.abort()
                     raise
@@ -208,24 +208,32 @@ class Environment:
         """Keep the file longer than its last page.
 
         LMDB does not write a page at the end that was used and freed by one transaction; without
-        this a sound file could be as short as one that was cut off.
+        this a sound file could be as short as one that was cut off. And a commit that writes where
+        the file has its blocks already is synced without the journal of the file system.
         """
         pages = self._lmdb.info()["last_pgno"] + 1
         if pages + SPARE_PAGES // 2 <= self._pages:
             return
         transaction = self._lmdb.begin(write=True)  # nobody else writes meanwhile
         try:
-            self._append_hole(pages + SPARE_PAGES)
+            self._append(pages, pages + SPARE_PAGES)
         finally:
             transaction.abort()
 
-    def _append_hole(self, pages: int) -> None:
-        """Make the file so many pages long, if it is shorter."""
+    def _append(self, used: int, pages: int) -> None:
+        """Make the file so many pages long, if it is shorter; `used` of them are.
+
+        With zeros; but one who came past the end writes in bulk, and gets a hole.
+        """
         self._pages = pages
-        length = pages * self._lmdb.stat()["psize"]
+        page_bytes = self._lmdb.stat()["psize"]
+        length = pages * page_bytes
         # The call is durable already; without room for this the next opening is only stricter.
         with suppress(OSError), (self.place / DATA_FILE).open("r+b", buffering=0) as file:
-            if file.seek(0, os.SEEK_END) < length:
+            end = file.seek(0, os.SEEK_END)
+            if used * page_bytes <= end < length:
+                file.write(bytes(length - end))
+            elif end < length:
                 file.seek(length - 1)
                 file.write(b"\0")
 

@@ -74,13 +74,15 @@ class LmdbDB(PaymentDB):
         self._check_open()
         return self._environment.read(lambda transaction: work(Reading(transaction)))
 
-    def _write(self, work: Callable[[Writing], T]) -> T:
+    def _write(self, work: Callable[..., T], *arguments: object) -> T:
         self._check_open()
         if self._read_only:
             raise StoreReadOnlyError(
                 f"{self._environment.place} was opened read-only: open it without that to write"
             )
-        result: T = self._shared.commits.run(lambda transaction: work(Writing(transaction)))
+        result: T = self._shared.commits.run(
+            lambda transaction: work(Writing(transaction), *arguments)
+        )
         return result
 
     def statistics(self) -> CommitStatistics:
@@ -121,13 +123,13 @@ class LmdbDB(PaymentDB):
     def init_payment(self, identifier: bytes, info: CreationInfo) -> None:
         """Begin a payment."""
         checking.check_creation(identifier, info)
-        self._write(lambda writing: life.init(writing, info))
+        self._write(life.init, info)
 
     def register_attempt(self, identifier: bytes, attempt: Attempt) -> Payment:
         """Keep an attempt; `next_attempt_index` goes on above it."""
         checking.check_identifier(identifier)
         checking.check_new_attempt(attempt)
-        payment = self._write(lambda writing: life.register(writing, identifier, attempt))
+        payment = self._write(life.register, identifier, attempt)
         with self._index_lock:
             self._next_index = max(self._next_index, attempt.attempt_index + 1)
         return payment
@@ -137,29 +139,27 @@ class LmdbDB(PaymentDB):
         checking.check_identifier(identifier)
         checking.check_attempt_index(attempt_index)
         checking.check_settle(settle)
-        return self._write(lambda writing: life.resolve(writing, identifier, attempt_index, settle))
+        return self._write(life.resolve, identifier, attempt_index, settle)
 
     def fail_attempt(self, identifier: bytes, attempt_index: int, failure: Failure) -> Payment:
         """Keep why an attempt failed."""
         checking.check_identifier(identifier)
         checking.check_attempt_index(attempt_index)
         checking.check_failure(failure)
-        return self._write(
-            lambda writing: life.resolve(writing, identifier, attempt_index, failure)
-        )
+        return self._write(life.resolve, identifier, attempt_index, failure)
 
     def fail_payment(self, identifier: bytes, reason: FailureReason) -> Payment:
         """Give a payment up."""
         checking.check_identifier(identifier)
         checking.check_reason(reason)
-        return self._write(lambda writing: life.fail(writing, identifier, FailureReason(reason)))
+        return self._write(life.fail, identifier, FailureReason(reason))
 
     # Deletion -------------------------------------------------------------------------------------
 
     def delete_failed_attempts(self, identifier: bytes) -> None:
         """Remove failed attempts."""
         checking.check_identifier(identifier)
-        self._write(lambda writing: life.delete_failed_attempts(writing, identifier))
+        self._write(life.delete_failed_attempts, identifier)
 
     def delete_payment(self, identifier: bytes, failed_attempts_only: bool = False) -> None:
         """Remove a payment, or its failed attempts."""
@@ -168,7 +168,7 @@ class LmdbDB(PaymentDB):
         if failed_attempts_only:
             self.delete_failed_attempts(identifier)
         else:
-            self._write(lambda writing: life.delete(writing, identifier))
+            self._write(life.delete, identifier)
 
     def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
         """Remove payments in transactions of about 100 payments and attempts."""
@@ -212,7 +212,7 @@ class LmdbDB(PaymentDB):
     def raise_counters(self, sequence_number: int = 0, attempt_index: int = 0) -> None:
         """Let the next number and index be above these."""
         checking.check_counters(sequence_number, attempt_index)
-        self._write(lambda writing: moving.raise_counters(writing, sequence_number, attempt_index))
+        self._write(moving.raise_counters, sequence_number, attempt_index)
 
     def note(self) -> bytes | None:
         """Return the note of a migration."""
@@ -235,7 +235,7 @@ class LmdbDB(PaymentDB):
         checking.check_note(note)
         for record in records:
             check_record(record)
-        self._write(lambda writing: moving.write_batch(writing, records, note))
+        self._write(moving.write_batch, records, note)
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Look at everything, in one consistent read."""
