@@ -32,10 +32,16 @@ SPARE_PAGES: Final = 256
 PROBE_BYTES: Final = 1 << 20
 """What is asked of a disk that failed, to hear its reason."""
 
+STAT_BLOCK_BYTES: Final = 512
+
 NO_MEMORY: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
 """Address space without memory behind it (the number is MAP_NORESERVE)."""
 
 DATA_FILE: Final = "data.mdb"
+LOCK_FILE: Final = "lock.mdb"
+LOCK_BYTES: Final = 65_536
+"""How long LMDB makes the table of so many readers."""
+
 TURN_FILE: Final = "writer.lock"
 
 
@@ -85,6 +91,8 @@ class Environment:
     def _open_map(self, size: int) -> lmdb.Environment:
         """Open with a map of `size` bytes; 0 takes the size that the file says."""
         try:
+            if not self.read_only:
+                self._keep_room_for_readers()
             return lmdb.open(
                 str(self.place),
                 map_size=size,
@@ -94,6 +102,18 @@ class Environment:
             )
         except (lmdb.Error, OSError) as error:
             raise fault_of(error, self.place) from error
+
+    def _keep_room_for_readers(self) -> None:
+        """Give the table of readers its blocks: on a full disk a page without one kills us.
+
+        Before LMDB opens the file: to close it later would let go of LMDB's locks.
+        """
+        handle = os.open(self.place / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if os.fstat(handle).st_blocks * STAT_BLOCK_BYTES < LOCK_BYTES:
+                os.posix_fallocate(handle, 0, LOCK_BYTES)
+        finally:
+            os.close(handle)
 
     def _check_length(self) -> None:
         """Refuse a file that is cut off: reading beyond its end would kill the process."""
@@ -141,7 +161,7 @@ class Environment:
     def write(self, work: Callable[..., None], *arguments: object) -> None:
         """Let `work(transaction, *arguments)` change the store; it is durable afterwards.
 
-        One thread at a time. `work` may be called more than once. What `work` raises leaves no trace.
+        One thread at a time. `work` may be called more than once; what it raises leaves no trace.
 
         Raises:
             StoreError: the store is at fault, and nothing was changed; but see
