@@ -1,5 +1,6 @@
 """The LMDB store: every call of the interface as one transaction."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from threading import Lock
@@ -16,13 +17,20 @@ from engine.payments.errors import (
 from engine.payments.interface import PaymentDB
 from engine.payments.kv import life, moving
 from engine.payments.kv.commits import CommitStatistics
-from engine.payments.kv.deletion import Choice, candidates, delete_some
+from engine.payments.kv.deletion import (
+    RECORDS_MAX,
+    RECORDS_MIN,
+    Choice,
+    candidates,
+    delete_some,
+)
 from engine.payments.kv.layout import STATUS, line_of
 from engine.payments.kv.pages import Entry, page_of
 from engine.payments.kv.reading import Reading
 from engine.payments.kv.sharing import REGISTRY, Shared
 from engine.payments.kv.verification import verify
 from engine.payments.kv.writing import Writing
+from engine.payments.pacing import Pace
 from engine.payments.paging import window_of
 from engine.payments.records import Counters, PaymentRecord, VerifyReport, check_record
 from engine.payments.values import (
@@ -171,18 +179,20 @@ class LmdbDB(PaymentDB):
             self._write(life.delete, identifier)
 
     def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
-        """Remove payments in transactions of about 100 payments and attempts."""
+        """Remove payments in transactions of at most about 100 payments and attempts."""
         checking.check_flags(failed_only=failed_only, failed_attempts_only=failed_attempts_only)
         choice = Choice(failed_only, failed_attempts_only)
         return sum(self._delete_all(choice, status) for status in choice.statuses)
 
     def _delete_all(self, choice: Choice, status: PaymentStatus) -> int:
         """Delete what there is of one status; return how many payments went."""
-        removed = after = 0
+        removed, after, pace = 0, 0, Pace(RECORDS_MIN, RECORDS_MAX)
         while True:
             found, after = self._read(partial(candidates, choice, status, after))
             while found:
-                done, gone = self._write(partial(delete_some, choice, found))
+                began = time.perf_counter()
+                done, gone = self._write(delete_some, choice, found, pace.size)
+                pace.follow(time.perf_counter() - began)
                 removed += gone
                 found = found[done:]
             if not after:
