@@ -29,7 +29,7 @@ from engine.payments.kv.pages import Entry, page_of
 from engine.payments.kv.reading import Reading
 from engine.payments.kv.sharing import REGISTRY, Shared
 from engine.payments.kv.verification import verify
-from engine.payments.kv.writing import Writing
+from engine.payments.kv.writing import INDEX_BLOCK_MAX, Writing
 from engine.payments.pacing import Pace
 from engine.payments.paging import window_of
 from engine.payments.records import Counters, PaymentRecord, VerifyReport, check_record
@@ -66,6 +66,7 @@ class LmdbDB(PaymentDB):
         self._index_lock = Lock()
         self._next_index = 1
         self._last_index = 0
+        self._block = 1
 
     # Transactions ---------------------------------------------------------------------------------
 
@@ -201,13 +202,14 @@ class LmdbDB(PaymentDB):
     # Counters and moving --------------------------------------------------------------------------
 
     def next_attempt_index(self) -> int:
-        """Return the next of a block of 1,000, or take a new block."""
+        """Return the next of a block, or take a new one."""
         # Read before the lock: others would queue for it behind the read.
         moved_index = self._read(Reading.counters).moved_index
         with self._index_lock:
             self._next_index = max(self._next_index, moved_index + 1)
             if self._next_index > self._last_index:
-                self._next_index, self._last_index = self._write(Writing.take_indexes)
+                self._next_index, self._last_index = self._write(Writing.take_indexes, self._block)
+                self._block = min(2 * self._block, INDEX_BLOCK_MAX)
             self._next_index += 1
             return self._next_index - 1
 

@@ -29,8 +29,6 @@ from engine.payments.values import NUMBER_MAX, PaymentStatus
 LIMIT: Final = bindparam("limit", type_=BigInteger())
 NO_OFFSET: Final[ColumnElement[int]] = literal_column("0")
 ONE: Final[ColumnElement[int]] = literal_column("1")
-BLOCK: Final = 1_000
-"""How many attempt indexes a handle takes at a time."""
 
 TALLY: Final = (
     "attempts_in_flight",
@@ -71,8 +69,8 @@ class Statements(Compiler):
         )
         self.take_indexes = self.text(
             update(t.payment_sequences)
-            .values(last_attempt_index=sequences.last_attempt_index + literal_column(str(BLOCK)))
-            .where(sequences.last_attempt_index <= literal_column(str(NUMBER_MAX - BLOCK)))
+            .values(last_attempt_index=sequences.last_attempt_index + bindparam("count"))
+            .where(sequences.last_attempt_index <= bindparam("highest"))
             .returning(sequences.last_attempt_index)
         )
         self.raise_index = self.text(
