@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    union_all,
     update,
 )
 
@@ -129,10 +130,11 @@ class Statements(Compiler):
         )
         self._attempt_statements()
         self._hop_statements()
+        of_index = attempts.attempt_index == bindparam("index")
+        of_key = attempts.session_key == bindparam("key")
         self.taken = self.text(
-            select(attempts.attempt_index).where(
-                (attempts.attempt_index == bindparam("index"))
-                | (attempts.session_key == bindparam("key"))
+            union_all(
+                *(select(attempts.attempt_index).where(found) for found in (of_index, of_key))
             )
         )
         self.counters = self.text(select(*_without(t.payment_sequences, "id", "note")))
