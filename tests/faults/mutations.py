@@ -114,7 +114,7 @@ def failing(copy: Path, tests: Iterable[str]) -> str:
     """
     command = [
         sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "--no-header", "-m", "not slow",
-        "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", *tests,
+        "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", "-o", "addopts=", *tests,
     ]  # fmt: skip
     surroundings = {
         **os.environ,
