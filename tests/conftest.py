@@ -1,11 +1,9 @@
 """What every test may ask for; channels and claims in words are in `tests.builders`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from tests.turns import Turns
 
 PROCESSES = 2
 """As many as the machine has cores that runs every change; `-n` says another number."""
@@ -38,17 +36,3 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, bytes], None]:
         assert path.read_bytes() == content, f"{path.name} differs; see --update-golden"
 
     return check
-
-
-@pytest.fixture(scope="session")
-def turns(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Turns:
-    """The turns that this process takes with those beside it."""
-    own = tmp_path_factory.getbasetemp()
-    return Turns(own.parent if hasattr(request.config, "workerinput") else own)
-
-
-@pytest.fixture(autouse=True)
-def turn(turns: Turns, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run a test marked `alone` while no other one runs."""
-    with turns.taken(alone=request.node.get_closest_marker("alone") is not None):
-        yield
