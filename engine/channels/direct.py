@@ -67,6 +67,8 @@ class Door:
 
     def close(self) -> None:
         """Take no more lines."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # or `accept` would go on waiting
         self._listener.close()
 
     def _welcome(self) -> None:
