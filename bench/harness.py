@@ -24,7 +24,7 @@ def machine_line(name: str, config: dict[str, Any], seconds: float) -> dict[str,
     """Return the fields that every result line begins with."""
     return {
         "name": name,
-        "commit": _commit(),
+        "commit": commit_measured(),
         "machine": f"{_cpu_model()}, Python {platform.python_version()}",
         "cores": os.cpu_count() or 1,
         "config": config,
@@ -32,13 +32,24 @@ def machine_line(name: str, config: dict[str, Any], seconds: float) -> dict[str,
     }
 
 
-def _commit() -> str:
-    root = Path(__file__).parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+MEASURED: Final = ("engine", "wal", "bench", ":!bench/results")
+"""What a figure depends on: a commit of results or of pages does not make it an older one."""
+
+
+def commit_measured() -> str:
+    """Return the newest commit that changed what is measured, with -dirty where it is edited."""
+    commit = _git("log", "-1", "--format=%h", "--", *MEASURED)
+    edited = _git("status", "--porcelain", "--", *MEASURED)
+    return f"{commit}-dirty" if commit and edited else commit or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says; nothing where there is none."""
+    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return ""
     return done.stdout.strip()
 
 
@@ -143,6 +154,13 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def machine_seconds() -> tuple[float, float]:
+    """Return the seconds of all cores so far that were idle, and that the host gave to others."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (int(fields[3]) + int(fields[4])) / ticks, int(fields[7]) / ticks
+
+
 def resident_mb(pid: int) -> float:
     """Return the memory of a process that is in RAM, in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
@@ -163,10 +181,16 @@ def descendants(pid: int) -> list[int]:
 
 @contextlib.contextmanager
 def sampled(gateway: int) -> Iterator[dict[str, Any]]:
-    """Fill in, at the end, what each role's processes used meanwhile: CPU seconds and MB."""
+    """Fill in, at the end, what each role's processes used meanwhile: CPU seconds and MB.
+
+    `machine_s` are seconds of cores that nobody used, and that others than this machine had.
+    """
     used: dict[str, Any] = {}
     before = {pid: cpu_seconds(pid) for pid in descendants(gateway)}
+    idle, stolen = machine_seconds()
     yield used
+    now_idle, now_stolen = machine_seconds()
+    used["machine_s"] = {"idle": round(now_idle - idle, 2), "stolen": round(now_stolen - stolen, 2)}
     cpu: dict[str, float] = {}
     resident: dict[str, float] = {}
     for pid, started in before.items():

@@ -18,6 +18,7 @@ from bench import payments as payments_bench
 from bench import recovery as recovery_bench
 from bench import wal as wal_bench
 from bench.payment_places import KINDS
+from bench.stage import ClaimsConfig
 from bench.stores import STORES
 from bench.tradeoff import TradeoffConfig
 from engine.cli.failures import ExitCode, Failure
@@ -61,23 +62,34 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--transport", type=click.Choice(claims_bench.TRANSPORTS), default="ws")
 @click.option("--curve", type=click.Choice(claims_bench.CURVES), default="secp256k1")
 @click.option("--channels", type=click.IntRange(1, 1_000_000), default=1_000)
+@click.option("--open-channels", type=click.IntRange(0, 1_000_000), default=0, help="Quiet ones.")
+@click.option("--spread", type=click.Choice(("uniform", "zipf")), default="uniform")
 @click.option("--rate", type=click.FloatRange(0), default=0.0, help="Claims a second; 0 for all.")
 @click.option("--seconds", type=click.FloatRange(1, 3_600), help="5, or 60 with --full.")
+@click.option("--rounds", type=click.IntRange(1, 99), help="1, or 3 with --full: the median.")
+@click.option("--connections", type=click.IntRange(0, 4_096), default=0, help="0: as suits.")
+@click.option("--claims-per-frame", type=click.IntRange(0, 4_096), default=0, help="0: as suits.")
+@click.option("--runtime", type=click.Choice(("ray", "inline")), default="ray")
 @click.option("--placement", type=click.Choice(("sharded", "dedicated")), default="sharded")
 @click.option("--shards", type=click.IntRange(1, 64), default=2)
+@click.option("--verifiers", type=click.IntRange(1, 64), default=2)
 @click.option(
     "--signatures",
     type=click.Choice(("checked", "prechecked")),
     default="checked",
     help="prechecked: the ledger path alone; no served configuration can reach it.",
 )
-@click.option("--claims-per-frame", type=click.IntRange(0, 512), default=0, help="0: as suits.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="PAYCHAN_PART__NAME=VALUE", help="Of the engine."
+)
 @_common
 def claims(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any) -> None:
     """Claims a second, every signature checked, every answer durable."""
     seconds = settings.pop("seconds") or (FULL_CLAIMS_S if full else 5.0)
-    config = claims_bench.ClaimsConfig(seconds=seconds, **settings)
-    _show(asyncio.run(claims_bench.run(config, datadir)), as_json=as_json)
+    rounds = settings.pop("rounds") or (3 if full else 1)
+    config = ClaimsConfig(seconds=seconds, **settings)
+    with progress("rounds") as told:
+        _show(asyncio.run(claims_bench.median(config, rounds, datadir, told)), as_json=as_json)
 
 
 @bench.command()
