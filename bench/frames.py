@@ -21,6 +21,7 @@ NOISES: Final = 8_192
 """Different signatures where none is checked: more than a frame of the log holds, or it would be
 compressed as no frame of true signatures is."""
 
+NOT_WORTH_A_PROCESS: Final = 20_000
 CHUNK: Final = 4_096
 SIZE_BYTES: Final = 4
 
@@ -144,6 +145,8 @@ def read_frames(path: str) -> Iterator[memoryview]:
 
 def write_all(parts: Sequence[Plan], cores: int) -> list[int]:
     """Sign every plan's claims, on all cores; return the number of messages of each."""
+    if sum(part.claims for part in parts) <= NOT_WORTH_A_PROCESS:
+        return [write_frames(part) for part in parts]
     with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
         return list(pool.map(write_frames, parts))
 

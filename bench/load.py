@@ -170,9 +170,9 @@ async def drive(job: Job) -> Tally:
         async with asyncio.timeout(job.seconds + ANSWERS_MAX_S):
             await asyncio.gather(*(link.stream.run() for link in links))
     used = time.process_time() - cpu
-    for link in links:
-        link.stream.gone()
-        link.transport.close()
+    for one in links:
+        one.stream.gone()
+        one.transport.close()
     return summed_up([link.stream for link in links], started, used, job.cut)
 
 

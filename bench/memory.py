@@ -23,12 +23,15 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     dedicated: tuple[int, ...] = (1, 10)
 
 
-async def run(config: MemoryConfig, datadir: Path | None = None) -> dict[str, Any]:
+async def run(
+    config: MemoryConfig, datadir: Path | None = None, runtime: str = "ray"
+) -> dict[str, Any]:
     """Run the benchmark; return its result line."""
     started = time.perf_counter()
     figures: dict[str, Any] = {}
     with scratch(datadir) as folder:
-        async with served(folder / "sharded") as engine:
+        settings = [f"PAYCHAN_PLACEMENT__RUNTIME={runtime}"]
+        async with served(folder / "sharded", settings) as engine:
             figures |= await _many(engine, config.channels)
             await engine.stop()
         figures["mib_per_dedicated_channel"] = {

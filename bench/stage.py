@@ -187,17 +187,22 @@ class Stage:
         await asyncio.to_thread(write_all, parts, os.cpu_count() or 1)
         return Ready(config, parts)
 
+    async def measured(self, ready: Ready, cut: Cut = UNCUT) -> Phase:
+        """Send what is ready; what the logs took meanwhile is in `used`."""
+        before = await self._written()
+        phase = await self.send(ready, cut)
+        after = await self._written()
+        phase.used["fsyncs"] = round(after[0] - before[0])
+        phase.used["log_bytes"] = round(after[1] - before[1])
+        return phase
+
     async def send(self, ready: Ready, cut: Cut = UNCUT) -> Phase:
         """Send what is ready, from a process of its own."""
         url = self.engine.url
-        before = await self._written()
         job = job_of(ready.config, ready.parts, url, cut)
         async with watched_memory(self.engine.process.pid) as memory:
             with sampled(self.engine.process.pid) as used:
                 tally = await send_all(job)
-        after = await self._written()
-        used["fsyncs"] = round(after[0] - before[0])
-        used["log_bytes"] = round(after[1] - before[1])
         self.accepted += tally.accepted
         remove_all(ready.parts)
         return Phase(tally, used, memory)

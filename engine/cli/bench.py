@@ -16,14 +16,17 @@ from bench import claims as claims_bench
 from bench import memory as memory_bench
 from bench import payments as payments_bench
 from bench import recovery as recovery_bench
+from bench import suite
 from bench import wal as wal_bench
 from bench.payment_places import KINDS
+from bench.report.page import write_report
 from bench.stage import ClaimsConfig
 from bench.stores import STORES
 from bench.tradeoff import TradeoffConfig
 from engine.cli.failures import ExitCode, Failure
 from engine.cli.output import progress
 
+RESULTS = Path("bench", "results")
 FULL_CLAIMS_S = 60.0
 FULL_CHANNELS = 100_000
 FULL_RECOVERY: dict[str, Any] = {
@@ -93,12 +96,25 @@ def claims(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any) 
 
 
 @bench.command()
-@click.option("--curve", type=click.Choice(claims_bench.CURVES), default="secp256k1")
+@click.option("--only", "rivals", type=click.Choice(baseline_bench.RIVALS), multiple=True)
 @_common
-def baseline(*, as_json: bool, full: bool, datadir: Path | None, curve: str) -> None:
-    """The simplest rival: xrpl-py and one SQLite commit a claim."""
-    config = baseline_bench.BaselineConfig(curve=curve, claims=5_000 if full else 500)  # type: ignore[arg-type]
-    _show(baseline_bench.run(config, datadir), as_json=as_json)
+def baseline(*, as_json: bool, full: bool, datadir: Path | None, rivals: tuple[str, ...]) -> None:
+    """The simplest rivals, each with a commit a claim, on all cores.
+
+    xrpl-py and SQLite; coincurve and a row lock of PostgreSQL; coincurve and the library
+    eventsourcing on SQLite.
+    """
+    config = baseline_bench.BaselineConfig(
+        claims=200_000 if full else 500,
+        seconds=20.0,
+        rivals=rivals or baseline_bench.RIVALS,
+    )
+    try:
+        with progress("rivals") as told:
+            line = baseline_bench.run(config, datadir, told)
+    except ModuleNotFoundError as error:
+        raise Failure(ExitCode.FAILED, str(error)) from error
+    _show(line, as_json=as_json)
 
 
 @bench.command()
@@ -184,6 +200,65 @@ def payments(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any
     except ModuleNotFoundError as error:
         raise Failure(ExitCode.FAILED, str(error)) from error
     _show(line, as_json=as_json)
+
+
+@bench.command(name="all")
+@click.option("--only", "names", type=click.Choice(list(suite.PARTS)), multiple=True)
+@click.option("--again", is_flag=True, help="Also what has a result of this commit and size.")
+@click.option("--seconds", type=click.FloatRange(0.1, 3_600), help="A run: 0.5, or 60 in full.")
+@click.option("--rounds", type=click.IntRange(1, 99), help="Of a median: 1, or 3 in full.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where lines, plots and report.md go: bench/results/full, or bench/results/smoke.",
+)
+@_common
+def all_parts(*, as_json: bool, full: bool, datadir: Path | None, **asked: Any) -> None:
+    """Every measurement of claims there is, then the report. Goes on where it was stopped."""
+    size = suite.FULL if full else suite.SMOKE
+    size = suite.replaced(size, asked["seconds"], asked["rounds"])
+    folder = asked["report"] or RESULTS / ("full" if full else "smoke")
+    results = suite.Results(folder)
+    for name in results.missing(asked["names"] or list(suite.PARTS), size, again=asked["again"]):
+        place = datadir / name if datadir else None
+        if place:
+            place.mkdir(parents=True, exist_ok=True)
+        with progress(name) as told:
+            line = suite.run_part(name, size, told, place)
+        results.keep(line)
+        _show(line, as_json=as_json)
+    _report(results.lines(), folder)
+
+
+@bench.command()
+@click.option(
+    "--lines",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file of result lines; those of `bench all --full` otherwise.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS / "full",
+    help="Where plots and report.md go.",
+)
+def report(lines: Path | None, report: Path) -> None:
+    """Draw the report anew, from lines that are there."""
+    if lines is None:
+        found = suite.Results(report).lines()
+    else:
+        found = [json.loads(line) for line in lines.read_text().splitlines()]
+    _report(found, report)
+
+
+def _report(lines: list[dict[str, Any]], folder: Path) -> None:
+    try:
+        written = write_report(lines, folder)
+    except ModuleNotFoundError as error:
+        advice = "install the extra `bench` (pip install 'paychan[bench]')"
+        raise Failure(ExitCode.FAILED, f"no plots: {error}", advice) from error
+    for path in written:
+        click.echo(str(path), err=True)
 
 
 def _show(line: dict[str, Any], *, as_json: bool) -> None:
