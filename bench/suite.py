@@ -5,6 +5,7 @@ a part whose line is of the same commit and size is not run again unless asked.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -79,7 +80,8 @@ def _latency(size: Size, folder: Path, told: Told) -> Line:
 
 
 def _overload(size: Size, folder: Path, told: Told) -> Line:
-    return asyncio.run(overload.run(size.base(), folder, told))
+    settings = size.of(("PAYCHAN_LANE__QUEUE_CLAIMS_MAX=1024",), ())
+    return asyncio.run(overload.run(size.base(settings=settings), folder, told))
 
 
 def _growth(size: Size, folder: Path, told: Told) -> Line:
@@ -176,11 +178,12 @@ PARTS: Final[dict[str, Part]] = {
 
 def run_part(name: str, size: Size, told: Told, datadir: Path | None = None) -> Line:
     """Run one part; return its result line."""
+    commit, started = commit_measured(), time.perf_counter()
     with scratch(datadir) as folder:
         line = PARTS[name](size, folder, told)
-    asked = msgspec.to_builtins(size)
-    head = machine_line("claims", {}, 0.0) | {"part": name, "asked": asked}
-    return head | line | {"part": name, "asked": asked, "commit": head["commit"]}
+    head = machine_line("claims", {}, time.perf_counter() - started)
+    mark = {"part": name, "asked": msgspec.to_builtins(size), "commit": commit}
+    return head | line | mark | {"seconds": head["seconds"]}
 
 
 class Results:

@@ -54,7 +54,7 @@ async def _round(config: ClaimsConfig, folder: Path) -> dict[str, Any]:
         "start_s": round(start, 2),
         "stop_s": round(stop, 2),
         "accepted": phase.tally.accepted,
-        "under_load": phase.tally.lost,
+        "under_load": phase.tally.lost or phase.tally.accepted < sum(phase.tally.answered.values()),
         "exit_code": stage.exit_code,
         "log_holds_all": stage.logged() >= phase.tally.accepted,
     }

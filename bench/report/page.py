@@ -8,8 +8,8 @@ from bench.report.plots import draw
 from bench.report.tables import ROWS, Line, Lines, by_part
 
 
-def write_report(lines: Iterable[Line], folder: Path) -> list[Path]:
-    """Write `report.md` and plots into a folder; return what was written.
+def write_report(lines: Iterable[Line], folder: Path, *, page: bool = True) -> list[Path]:
+    """Write plots and, with `page`, `report.md` into a folder; return what was written.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -17,9 +17,11 @@ def write_report(lines: Iterable[Line], folder: Path) -> list[Path]:
     parts = by_part(lines)
     folder.mkdir(parents=True, exist_ok=True)
     plots = draw(parts, folder)
-    page = folder / "report.md"
-    page.write_text(_page(parts, plots))
-    return [page, *plots]
+    if not page:
+        return plots
+    report = folder / "report.md"
+    report.write_text(_page(parts, plots))
+    return [report, *plots]
 
 
 def _page(parts: Lines, plots: Iterable[Path]) -> str:

@@ -8,6 +8,7 @@ Lines = Mapping[str, Line]
 """The newest line of each part."""
 
 NOTHING: Final = "not measured"
+SMALL: Final = "at smoke size no figure says anything"
 
 PLAIN: Final = {
     "ws": "WebSocket, 256 claims a frame, secp256k1",
@@ -66,7 +67,8 @@ def runs(lines: Lines) -> str:
             f"median of {asked['rounds']}"
         )
         kinds.setdefault(said, []).append(name)
-    return "\n".join(f"- {', '.join(names)}: {said}" for said, names in kinds.items())
+    told = [f"- {', '.join(names)}: {words}" for words, names in kinds.items()]
+    return "\n".join(told) or NOTHING
 
 
 def rates(lines: Lines) -> str:
@@ -208,7 +210,7 @@ def _looked(line: Line | None, look: Look) -> tuple[str, str]:
     if line is None:
         return NOTHING, ""
     said, holds = look(line)
-    return said, shown(holds)
+    return said, shown(holds) if line["asked"]["full"] else SMALL
 
 
 # Rivals and rows ----------------------------------------------------------------------------------
@@ -235,7 +237,9 @@ def rival_rates(lines: Lines) -> list[tuple[str, float]]:
 def rivals(lines: Lines) -> str:
     """Return the simplest programs beside paychan."""
     found = rival_rates(lines)
-    ours = found[-1][1] if found else 0
+    if not found:
+        return NOTHING
+    ours = found[-1][1]
     return markdown(
         ("what, on all cores", "claims a second", "paychan takes"),
         ((words, shown(rate), f"{ours / rate:,.1f} times as many") for words, rate in found),

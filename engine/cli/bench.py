@@ -242,18 +242,19 @@ def all_parts(*, as_json: bool, full: bool, datadir: Path | None, **asked: Any) 
     default=RESULTS / "full",
     help="Where plots and report.md go.",
 )
-def report(lines: Path | None, report: Path) -> None:
+@click.option("--page/--no-page", default=True, help="With report.md, or the plots alone.")
+def report(*, lines: Path | None, report: Path, page: bool) -> None:
     """Draw the report anew, from lines that are there."""
     if lines is None:
         found = suite.Results(report).lines()
     else:
         found = [json.loads(line) for line in lines.read_text().splitlines()]
-    _report(found, report)
+    _report(found, report, page=page)
 
 
-def _report(lines: list[dict[str, Any]], folder: Path) -> None:
+def _report(lines: list[dict[str, Any]], folder: Path, *, page: bool = True) -> None:
     try:
-        written = write_report(lines, folder)
+        written = write_report(lines, folder, page=page)
     except ModuleNotFoundError as error:
         advice = "install the extra `bench` (pip install 'paychan[bench]')"
         raise Failure(ExitCode.FAILED, f"no plots: {error}", advice) from error
