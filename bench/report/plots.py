@@ -70,8 +70,10 @@ def baselines(lines: Lines) -> "Figure":
     axes.bar_label(bars, labels=[f"{rate:,.0f}" for rate in rates], padding=3, fontsize=8)
     ceiling = lines.get("ws", {}).get("ceiling_verify_per_s")
     if ceiling:
-        axes.axvline(ceiling, color=ORANGE, linestyle="--", linewidth=1)
-        axes.text(ceiling, -0.6, "signatures checked, nothing else", ha="right", fontsize=8)
+        words = "signatures checked, nothing else"
+        axes.axvline(ceiling, color=ORANGE, linestyle="--", linewidth=1, label=words)
+        figure.legend(loc="outside lower right", fontsize=8)
+    axes.invert_yaxis()
     axes.set(xscale="log", xlabel="claims a second, each on disk before its answer")
     axes.set_title("The same claims on the same cores")
     return figure
@@ -112,8 +114,9 @@ def growth(lines: Lines) -> "Figure":
         ("accepted_per_s", "claims a second"), ("p99_ms", "p99, ms"), ("memory_mb", "MB in RAM")
     )  # fmt: skip
     for axes, (name, words) in zip(figure.subplots(3, 1, sharex=True), panels, strict=True):
-        axes.plot(claims, [row[name] for row in rows], "o-", color=BLUE, markersize=3)
-        axes.set(ylim=(0, None), ylabel=words)
+        values = [row[name] for row in rows]
+        axes.plot(claims, values, "o-", color=BLUE, markersize=3)
+        axes.set(ylim=(0, 1.1 * max(values)), ylabel=words)
     axes.set_xlabel("million claims, signatures prechecked")
     figure.suptitle("Growth")
     return figure
@@ -131,10 +134,12 @@ def overload(lines: Lines) -> "Figure":
     ):  # fmt: skip
         upper.plot(seconds, [row[name] for row in rows], color=colour, label=words)
     upper.axhline(line["maximum_per_s"], color=GREY, linestyle="--", linewidth=1, label="maximum")
-    upper.set(ylabel="claims a second", ylim=(0, None))
+    upper.set_ylabel("claims a second")
+    upper.set_ylim(bottom=0)
     upper.legend(fontsize=8)
     lower.plot(seconds, [row["p99_ms"] for row in rows], color=BLUE)
-    lower.set(xlabel="second", ylabel="p99 of all answers, ms", ylim=(0, None))
+    lower.set(xlabel="second", ylabel="p99 of all answers, ms")
+    lower.set_ylim(bottom=0)
     figure.suptitle("Twice the maximum is offered")
     return figure
 
@@ -147,9 +152,10 @@ def curves(lines: Lines) -> "Figure":
     figure = new_figure(9.0, 5.0)
     for axes, name in zip(figure.subplots(2, 3, sharey=True).flat, CURVES, strict=True):
         line = lines.get(name)
-        axes.set(title=name, ylim=(0, None))
+        axes.set_title(name)
         if line:
             _curve(axes, line)
+    figure.axes[0].set_ylim(bottom=0)
     figure.supylabel("claims a second")
     return figure
 
