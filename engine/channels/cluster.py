@@ -37,6 +37,10 @@ RESTART_LONGEST_S: Final = 15.0
 OBJECT_STORE_BYTES: Final = 96 << 20
 """Ray's shared memory; batches travel inside the calls and hardly touch it."""
 
+INLINE_BYTES_MAX: Final = 512 << 10
+"""What travels inside a call: any batch does. Ray's own 100 KiB would send large ones through the
+object store, which costs four times as much a call."""
+
 
 VITAL: Final = frozenset({"raylet", "gcs_server"})
 """The processes of Ray without which nothing is hosted."""
@@ -201,6 +205,7 @@ class RayRuntime:
                 "num_cpus": 0,  # ours ask for none, and Ray then starts no idle workers
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
+                "_system_config": {"max_direct_call_object_size": INLINE_BYTES_MAX},
             }
         ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **own)
 

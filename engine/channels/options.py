@@ -51,7 +51,8 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         batch_claims_max: Claims in one batch.
         batches_max: Batches of one shard between the queue and their answers.
         commits_max: Batches that may be on their way to the shard at once.
-        gather_ms: How long a small batch may wait for more claims while others are under way.
+        gather_ms: How long a small batch waits for more claims while `batches_max` are under way;
+            less in proportion while fewer are.
         linger_us: How long the first claim waits for company when nothing is under way.
         queue_wait_max_ms: How long a claim waits for its turn; one that has waited longer is
             refused as overloaded.
@@ -66,7 +67,7 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     queue_claims_max: Positive = 32_768
     queue_commands_max: Positive = 8_192
-    batch_claims_max: Annotated[int, Meta(ge=1, le=512)] = 510
+    batch_claims_max: Annotated[int, Meta(ge=1, le=2_048)] = 2_040
     batches_max: Positive = 6
     commits_max: Positive = 2
     gather_ms: Positive = 12

@@ -16,9 +16,10 @@ from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused
 from engine.channels.checkpoint import CheckpointHead, encode_checkpoint, record_of
 from engine.channels.codec import EVENT_SCHEMA_VERSION
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
+from engine.channels.plain import plain_claim
 from engine.channels.recovery import Recovered
 from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
-from engine.core.events import AnyEvent
+from engine.core.events import AnyEvent, ClaimReceived
 from engine.core.rejections import RejectCode, Rejected
 from engine.core.transition import apply, decide_open, decide_refusal, terms_of
 from engine.core.types import ChannelId, Checks, Drops, Sequence, State, TimeNs
@@ -105,11 +106,7 @@ class Shard:
         except MalformedBatchError:
             return Reply(Refused.MALFORMED)
         self._turns[gateway] = turn + 1
-        at = self._now()
-        answers = [
-            self._claim(item, good, (gateway, turn, index), at)
-            for index, (item, good) in enumerate(zip(items, verdicts, strict=False))
-        ]
+        answers = self._decide_all(items, verdicts, gateway, turn)
         self._commit_staged()
         return Reply(None, answers, self.collect(gateway))
 
@@ -197,8 +194,34 @@ class Shard:
 
     # One claim ----------------------------------------------------------------------------------
 
-    def _claim(self, item: Item, good: int, ticket: Ticket, at: TimeNs) -> Answer:
-        actor = self._actors.get(item.channel_id)
+    def _decide_all(
+        self, items: list[Item], verdicts: bytes, gateway: str, turn: int
+    ) -> list[Answer]:
+        """Decide the claims of a batch in order; `items` may have probes behind them."""
+        at, actors, held = self._now(), self._actors, self._pipeline.held.waiting
+        no_rules = self.no_room is None and not self._pipeline.risk.rules
+        answers: list[Answer] = []
+        for index, (item, good) in enumerate(zip(items, verdicts, strict=False)):
+            actor = actors.get(item.channel_id)
+            if no_rules and good and actor is not None and not held:
+                event = plain_claim(actor.channel, item, at)
+                if event is not None:
+                    answers.append(self._take_plain(actor, event))
+                    continue
+            answers.append(self._claim(actor, item, good, (gateway, turn, index), at))
+        return answers
+
+    def _take_plain(self, actor: ChannelActor, event: ClaimReceived) -> Answer:
+        staged = self._staged
+        staged.append(event)
+        self._claimed += event.amount - actor.channel.claimed
+        position = self._last + len(staged)
+        actor.take(event, position, self._limits)
+        return accepted(actor.channel, position)
+
+    def _claim(
+        self, actor: ChannelActor | None, item: Item, good: int, ticket: Ticket, at: TimeNs
+    ) -> Answer:
         if actor is None:
             return UNKNOWN_CHANNEL
         wrong = refuse_key(actor.channel, item.public_key)

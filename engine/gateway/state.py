@@ -39,46 +39,22 @@ class GatewayState:
     def submit(self, claims: Sequence[ClaimLike | Malformed], submission: Submission) -> None:
         """Send claims on their way; answer here what is none, or comes too late."""
         if self.draining:
-            for index in range(len(claims)):
-                self._answer(submission, index, OVERLOADED)
+            for place in range(len(claims)):
+                self._answer(submission, place, OVERLOADED)
             return
         good: list[ClaimLike] = []
         places: list[int] = []
         bad: list[tuple[int, Malformed]] = []
-        for index, claim in enumerate(claims):
+        for place, claim in enumerate(claims):
             if isinstance(claim, Malformed):
-                bad.append((index, claim))
+                bad.append((place, claim))
             else:
                 good.append(claim)
-                places.append(index)
-        if bad:
-            self.router.submit(good, _Part(submission, places))
-            for index, why in bad:
-                self._answer(submission, index, malformed(str(why)))
-        else:
-            self.router.submit(good, submission)
+                places.append(place)
+        self.router.submit(good, submission, places)
+        for place, why in bad:
+            self._answer(submission, place, malformed(str(why)))
 
-    def _answer(self, submission: Submission, index: int, answer: Answer) -> None:
+    def _answer(self, submission: Submission, place: int, answer: Answer) -> None:
         self.router.count(answer)
-        submission.answer(index, answer)
-
-
-class _Part(Submission):
-    """The well-formed claims of a submission; answers go to their places in the whole."""
-
-    __slots__ = ("_places", "_whole")
-
-    def __init__(self, whole: Submission, places: list[int]) -> None:
-        super().__init__(len(places), lambda _: None)
-        self._whole = whole
-        self._places = places
-
-    def answer(self, index: int, answer: Answer) -> None:
-        """Answer claim `index` of the part."""
-        place = self._places[index]
-        self._whole.shards[place] = self.shards[index]
-        self._whole.answer(place, answer)
-
-    def answer_late(self, index: int, answer: Answer) -> None:
-        """Give the decision on claim `index` of the part."""
-        self._whole.answer_late(self._places[index], answer)
+        submission.answer((place,), (answer,))

@@ -26,28 +26,32 @@ class Held:
 
 
 class HoldBuffer:
-    """The early claims of one shard."""
+    """The early claims of one shard.
+
+    Attributes:
+        waiting: All of them by (channel, sequence), oldest first.
+    """
 
     def __init__(self, options: ValidationOptions) -> None:
         self._options = options
         self._by_channel: dict[bytes, dict[int, Held]] = {}
-        self._by_age: dict[tuple[bytes, int], Held] = {}
+        self.waiting: dict[tuple[bytes, int], Held] = {}
 
     def __len__(self) -> int:
-        return len(self._by_age)
+        return len(self.waiting)
 
     def find(self, channel_id: bytes, sequence: int) -> Held | None:
         """Return the claim held for this number, if any."""
-        return self._by_age.get((channel_id, sequence))
+        return self.waiting.get((channel_id, sequence))
 
     def hold(self, claim: SubmitClaim, ticket: Ticket, at: int) -> bool:
         """Keep `claim` until its turn or until time is up; False when there is no room."""
         waiting = self._by_channel.get(claim.channel_id)
         room_in_channel = len(waiting or ()) < self._options.hold_claims_per_channel_max
-        if len(self._by_age) >= self._options.hold_claims_max or not room_in_channel:
+        if len(self.waiting) >= self._options.hold_claims_max or not room_in_channel:
             return False
         held = Held(claim, ticket, at + self._options.hold_ms * 1_000_000)
-        self._by_age[claim.channel_id, claim.sequence] = held
+        self.waiting[claim.channel_id, claim.sequence] = held
         self._by_channel.setdefault(claim.channel_id, {})[claim.sequence] = held
         return True
 
@@ -58,7 +62,7 @@ class HoldBuffer:
             return None
         held = waiting.pop(sequence, None)
         if held is not None:
-            del self._by_age[channel_id, sequence]
+            del self.waiting[channel_id, sequence]
         if not waiting:
             del self._by_channel[channel_id]
         return held
@@ -66,7 +70,7 @@ class HoldBuffer:
     def expired(self, at: int) -> list[Held]:
         """Remove and return the claims whose time is up, oldest first."""
         late: list[Held] = []
-        for held in self._by_age.values():
+        for held in self.waiting.values():
             if held.deadline > at:
                 break
             late.append(held)

@@ -99,12 +99,12 @@ class RiskStage:
     """All rules in order; the first refusal wins."""
 
     def __init__(self, rules: tuple[RiskRule, ...] = ()) -> None:
-        self._rules = rules
+        self.rules = rules
         self.refused: Counter[str] = Counter()
 
     def check(self, channel: Channel, claim: SubmitClaim, at: int) -> Rejected | None:
         """Ask every rule; count the refusal under the rule's name."""
-        for rule in self._rules:
+        for rule in self.rules:
             refusal = rule.check(channel, claim, at)
             if refusal is not None:
                 self.refused[rule.name] += 1
@@ -113,7 +113,7 @@ class RiskStage:
 
     def saw_bad_signature(self, channel_id: bytes, at: int) -> None:
         """Tell every rule."""
-        for rule in self._rules:
+        for rule in self.rules:
             rule.saw_bad_signature(channel_id, at)
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from engine.channels.intake.lane import Lane
-from engine.channels.intake.submission import Submission, Waiting
+from engine.channels.intake.submission import Parcel, Submission
 from engine.channels.messages import Answer, Hello, Pulse, decode_commands, decode_ids, encode
 from engine.channels.options import LaneOptions
 from engine.ports import ShardDown
@@ -154,8 +154,8 @@ class Told:
         self.late.put_nowait(words_of(submission.answers))
 
     @property
-    def waiting(self) -> list[Waiting]:
-        return [Waiting(one, self.submission, index) for index, one in enumerate(self.items)]
+    def parcel(self) -> Parcel:
+        return Parcel(list(self.items), list(range(len(self.items))), self.submission)
 
     async def answers(self) -> list[Answer]:
         await asyncio.wait_for(self.whole.wait(), 20)
@@ -180,13 +180,12 @@ class Office:
         self.seen: list[tuple[Item, Answer]] = []
         self.lane = Lane("gateway-a", shard, self.pool, options, self._watch)
 
-    def _watch(self, waiting: Sequence[Waiting], answers: Sequence[Answer]) -> None:
-        pairs = zip(waiting, answers, strict=True)
-        self.seen += [(one.item, answer) for one, answer in pairs]
+    def _watch(self, items: Sequence[Item], answers: Sequence[Answer]) -> None:
+        self.seen += zip(items, answers, strict=True)
 
     def submit(self, *items: Item) -> Told:
         told = Told(items)
-        self.lane.put(told.waiting)
+        self.lane.put(told.parcel)
         return told
 
     @asynccontextmanager

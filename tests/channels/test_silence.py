@@ -10,6 +10,7 @@ from engine.channels.intake import vitals
 from engine.channels.intake.batcher import Batcher
 from engine.channels.intake.calls import ask_in_time
 from engine.channels.intake.router import Router
+from engine.channels.intake.submission import Parcel, items_of
 from engine.channels.intake.vitals import Vitals
 from engine.channels.journal import SLOW_US, SyncTimes
 from engine.channels.messages import Pulse, encode
@@ -134,17 +135,21 @@ async def test_only_those_are_shed_that_have_waited_too_long(monkeypatch):
     now = 100.0
     monkeypatch.setattr("engine.channels.intake.batcher.time.monotonic", lambda: now)
     batcher = Batcher(LaneOptions(queue_wait_max_ms=5_000, batch_claims_max=2))
-    batcher.put([1, 2, 3])
+
+    def shed():
+        return items_of(batcher.shed())
+
+    batcher.put(Parcel([1, 2, 3], [0, 1, 2], None))
     now += 4
-    batcher.put([4, 5])
-    assert await batcher.take() == [1, 2]
-    assert batcher.shed() == []
+    batcher.put(Parcel([4, 5], [0, 1], None))
+    assert items_of(await batcher.take()) == [1, 2]
+    assert shed() == []
     now += 2
-    assert batcher.shed() == [3]
+    assert shed() == [3]
     batcher.done()
     assert len(batcher) == 2
     now += 4
-    assert batcher.shed() == [4, 5]
+    assert shed() == [4, 5]
     await asyncio.wait_for(batcher.idle(), 20)
 
 

@@ -10,11 +10,33 @@ import time
 from collections import deque
 from typing import Final
 
-from engine.channels.intake.submission import Waiting
+from engine.channels.intake.submission import Parcel
 from engine.channels.options import LaneOptions
+from engine.verify.batch import Item
 
 COMPANY: Final = 8
 """Claims that need not linger for more."""
+
+
+class Batch:
+    """Claims on their way together: to a verifier, then to the shard."""
+
+    __slots__ = ("attempts", "blob", "items", "parcels", "reply", "turn", "verdicts")
+
+    def __init__(
+        self,
+        parcels: list[Parcel],
+        items: list[Item],
+        blob: bytes,
+        verdicts: asyncio.Task[bytes],
+    ) -> None:
+        self.parcels = parcels
+        self.items = items
+        self.blob = blob
+        self.verdicts = verdicts
+        self.attempts = 0
+        self.turn = 0
+        self.reply: asyncio.Future[bytes]
 
 
 class Batcher:
@@ -22,9 +44,8 @@ class Batcher:
 
     def __init__(self, options: LaneOptions) -> None:
         self._options = options
-        self._queue: deque[Waiting] = deque()
-        self._came: deque[tuple[float, int]] = deque()
-        """When those in the queue came, and how many at once."""
+        self._queue: deque[Parcel] = deque()
+        self._queued = 0
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -32,32 +53,31 @@ class Batcher:
         self._under_way = 0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._queued
 
     @property
     def under_way(self) -> int:
         """Batches taken and not yet done."""
         return self._under_way
 
-    def put(self, waiting: list[Waiting]) -> list[Waiting]:
+    def put(self, parcel: Parcel) -> Parcel | None:
         """Take claims in; return those there is no room for."""
-        room = self._options.queue_claims_max - len(self._queue)
-        refused: list[Waiting] = []
-        if room < len(waiting):
-            waiting, refused = waiting[:room], waiting[room:]
-        if not waiting:
+        room = self._options.queue_claims_max - self._queued
+        refused = parcel.split(max(0, room)) if room < len(parcel) else None
+        if not len(parcel):
             return refused
-        if not self._queue:
-            self._gathering_since = time.monotonic()
+        parcel.came_at = time.monotonic()
+        if not self._queued:
+            self._gathering_since = parcel.came_at
             self._changed.set()
             self._idle.clear()
-        self._queue.extend(waiting)
-        self._came.append((time.monotonic(), len(waiting)))
-        if len(self._queue) >= self._options.batch_claims_max:
+        self._queue.append(parcel)
+        self._queued += len(parcel)
+        if self._queued >= self._options.batch_claims_max:
             self._changed.set()
         return refused
 
-    async def take(self) -> list[Waiting]:
+    async def take(self) -> list[Parcel]:
         """Return the oldest claims once they are worth a batch; `done` must follow."""
         while (pause_s := self._pause_s()) > 0:
             self._changed.clear()
@@ -66,8 +86,7 @@ class Batcher:
                     await self._changed.wait()
             except TimeoutError:
                 continue
-        count = min(len(self._queue), self._options.batch_claims_max)
-        batch = self._pop(count)
+        batch = self._pop(min(self._queued, self._options.batch_claims_max))
         self._gathering_since = time.monotonic()
         self._under_way += 1
         return batch
@@ -83,42 +102,44 @@ class Batcher:
         """Return once nothing waits and nothing is under way."""
         await self._idle.wait()
 
-    def empty(self) -> list[Waiting]:
+    def empty(self) -> list[Parcel]:
         """Return everything in the queue, which will not be sent."""
-        waiting = list(self._queue)
-        self._queue.clear()
-        self._came.clear()
-        if not self._under_way:
-            self._idle.set()
-        return waiting
+        return self._drop(self._queued)
 
-    def shed(self) -> list[Waiting]:
+    def shed(self) -> list[Parcel]:
         """Return the claims that have waited too long, which will not be sent."""
         before = time.monotonic() - self._options.queue_wait_max_ms / 1_000
-        stale = self._pop(sum(count for came_at, count in self._came if came_at < before))
-        if stale and not self._queue and not self._under_way:
-            self._idle.set()
-        return stale
+        return self._drop(sum(len(parcel) for parcel in self._queue if parcel.came_at < before))
 
-    def _pop(self, count: int) -> list[Waiting]:
-        """Take the oldest `count` claims from the queue."""
-        popped = [self._queue.popleft() for _ in range(count)]
+    def _drop(self, count: int) -> list[Parcel]:
+        dropped = self._pop(count)
+        if dropped and not self._queued and not self._under_way:
+            self._idle.set()
+        return dropped
+
+    def _pop(self, count: int) -> list[Parcel]:
+        """Take the oldest `count` claims from the queue; a parcel may be taken in two parts."""
+        self._queued -= count
+        popped: list[Parcel] = []
         while count:
-            came_at, size = self._came.popleft()
-            if size > count:
-                self._came.appendleft((came_at, size - count))
-            count -= min(size, count)
+            parcel = self._queue.popleft()
+            if len(parcel) > count:
+                self._queue.appendleft(parcel.split(count))
+            popped.append(parcel)
+            count -= len(parcel)
         return popped
 
     def _pause_s(self) -> float:
         """Return for how long a batch should still gather; infinite until something changes."""
-        options, queued = self._options, len(self._queue)
+        options, queued = self._options, self._queued
         if not queued or self._under_way >= options.batches_max:
             return math.inf
         if queued >= options.batch_claims_max:
             return 0
         if self._under_way:
-            patience_s = options.gather_ms / 1_000
+            # The busier the shard, the more a call is worth waiting for.
+            share = self._under_way / options.batches_max
+            patience_s = options.gather_ms / 1_000 * share
         else:
             patience_s = options.linger_us / 1_000_000 if queued < COMPANY else 0.0
         return self._gathering_since + patience_s - time.monotonic()

@@ -19,9 +19,15 @@ from typing import Final
 import msgspec
 
 from engine.channels.answers import MALFORMED, OVERLOADED, UNAVAILABLE
-from engine.channels.intake.batcher import Batcher
+from engine.channels.intake.batcher import Batch, Batcher
 from engine.channels.intake.calls import Calls, ask_in_time, end_all
-from engine.channels.intake.submission import Waiting
+from engine.channels.intake.submission import (
+    Parcel,
+    Submission,
+    answer_all,
+    claim_at,
+    items_of,
+)
 from engine.channels.intake.vitals import Vitals
 from engine.channels.messages import (
     Answer,
@@ -40,7 +46,7 @@ from engine.channels.messages import (
 from engine.channels.options import LaneOptions
 from engine.core.commands import AnyCommand
 from engine.ports import Shard, ShardDown
-from engine.verify.batch import encode_batch, with_probes
+from engine.verify.batch import Item, encode_batch, with_probes
 from engine.verify.errors import MalformedBatchError, VerifierUnavailableError
 from engine.verify.pool import VerifierPool
 
@@ -51,23 +57,7 @@ SHED_EVERY_S: Final = 0.25
 ATTEMPTS_MAX: Final = 5
 """How often one batch is sent as the oldest before its claims are answered `unavailable`."""
 
-Watcher = Callable[[Sequence[Waiting], Sequence[Answer]], None]
-
-
-class _Batch:
-    """Claims on their way together."""
-
-    __slots__ = ("attempts", "blob", "reply", "turn", "verdicts", "waiting")
-
-    def __init__(
-        self, waiting: list[Waiting], blob: bytes, verdicts: "asyncio.Task[bytes]"
-    ) -> None:
-        self.waiting = waiting
-        self.blob = blob
-        self.verdicts = verdicts
-        self.attempts = 0
-        self.turn = 0
-        self.reply: asyncio.Future[bytes]
+Watcher = Callable[[Sequence[Item], Sequence[Answer]], None]
 
 
 class LaneStatistics(msgspec.Struct, frozen=True):
@@ -107,14 +97,14 @@ class Lane:
         self._options = options
         self._watcher = watcher
         self._batcher = Batcher(options)
-        self._formed: deque[_Batch] = deque()
+        self._formed: deque[Batch] = deque()
         self._formed_some = asyncio.Event()
-        self._sent: deque[_Batch] = deque()
+        self._sent: deque[Batch] = deque()
         self._sent_some = asyncio.Event()
         self._may_send = asyncio.Semaphore(options.commits_max)
         self._up = asyncio.Event()
         self._down_since = time.monotonic()
-        self._buffered: dict[tuple[int, int], Waiting] = {}
+        self._buffered: dict[tuple[int, int], tuple[Submission, int, Item]] = {}
         self._buffered_some = asyncio.Event()
         self._turn = self._batches = self._reconnects = 0
 
@@ -143,14 +133,14 @@ class Lane:
             self.is_up,
         )
 
-    def put(self, waiting: list[Waiting]) -> None:
+    def put(self, parcel: Parcel) -> None:
         """Take claims in; refuse at once what there is no room for."""
         if self.is_given_up:
-            self._answer(waiting, [UNAVAILABLE] * len(waiting))
+            self._answer_each([parcel], UNAVAILABLE)
             return
-        refused = self._batcher.put(waiting)
-        if refused:
-            self._answer(refused, [OVERLOADED] * len(refused))
+        refused = self._batcher.put(parcel)
+        if refused is not None:
+            self._answer_each([refused], OVERLOADED)
 
     async def run(self) -> None:
         """Keep the lane moving until cancelled."""
@@ -194,15 +184,17 @@ class Lane:
 
     async def _form(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            waiting = await self._batcher.take()
+            parcels = await self._batcher.take()
+            items = items_of(parcels)
             try:
-                blob = encode_batch(with_probes([one.item for one in waiting]))
+                blob = encode_batch(with_probes(items))
             except (MalformedBatchError, OverflowError):  # a gateway let through what it must not
-                self._finish(waiting, [MALFORMED] * len(waiting))
+                self._answer_each(parcels, MALFORMED)
+                self._batcher.done()
                 continue
-            verdicts = tasks.create_task(self._check(blob, len(waiting)))
+            verdicts = tasks.create_task(self._check(blob, len(items)))
             self._batches += 1
-            self._formed.append(_Batch(waiting, blob, verdicts))
+            self._formed.append(Batch(parcels, items, blob, verdicts))
             self._formed_some.set()
 
     async def _check(self, blob: bytes, count: int) -> bytes:
@@ -220,7 +212,7 @@ class Lane:
                 await self._formed_some.wait()
             await self._send_oldest(self._formed[0])
 
-    async def _send_oldest(self, batch: _Batch) -> None:
+    async def _send_oldest(self, batch: Batch) -> None:
         """Send `batch` once it is checked and the shard can take it, unless it is given up."""
         checked = await batch.verdicts
         await self._may_send.acquire()
@@ -233,10 +225,10 @@ class Lane:
                 self._transmit(batch)
                 self._sent_some.set()
                 return
-            self._finish(batch.waiting, [UNAVAILABLE] * len(batch.waiting))
+            self._give_back(batch)
         self._may_send.release()
 
-    def _transmit(self, batch: _Batch) -> None:
+    def _transmit(self, batch: Batch) -> None:
         assert self.hello is not None
         batch.turn = self._turn
         self._turn += 1
@@ -268,7 +260,7 @@ class Lane:
             except ShardDown:
                 if batch.attempts >= ATTEMPTS_MAX:  # it may be what kills every shard it meets
                     self._drop_oldest_sent()
-                    self._finish(batch.waiting, [UNAVAILABLE] * len(batch.waiting))
+                    self._give_back(batch)
                 await self._reconnect()
                 continue
             if reply.refused is not None:
@@ -276,17 +268,18 @@ class Lane:
                 continue
             self._drop_oldest_sent()
             self._note_buffered(batch, reply.answers)
-            self._finish(batch.waiting, reply.answers)
+            self._answer(batch.parcels, batch.items, reply.answers)
+            self._batcher.done()
             self._answer_late(reply.late)
 
-    async def _retry(self, batch: _Batch, refused: Refused) -> None:
+    async def _retry(self, batch: Batch, refused: Refused) -> None:
         """Send everything again after the shard would not look at `batch`."""
         if refused is Refused.MALFORMED or batch.attempts >= ATTEMPTS_MAX:
             self._drop_oldest_sent()
-            self._finish(batch.waiting, [UNAVAILABLE] * len(batch.waiting))
+            self._give_back(batch)
         elif refused is Refused.FOREIGN_VERDICTS:
             self._pool.disbelieve(batch.verdicts.result())
-            sealed = await self._check(batch.blob, len(batch.waiting))
+            sealed = await self._check(batch.blob, len(batch.items))
             batch.verdicts = asyncio.ensure_future(_ready(sealed))
             await batch.verdicts
         await self._reconnect()
@@ -306,9 +299,8 @@ class Lane:
                 reply.cancel()
             self._give_up()
         await end_all(replies, self._wait_s)
-        for waiting in self._buffered.values():
-            waiting.submission.answer_late(waiting.index, UNAVAILABLE)
-            self._watcher((waiting,), (UNAVAILABLE,))
+        for early in self._buffered.values():
+            self._decide_late(early, UNAVAILABLE)
         self._buffered.clear()
         await self._connect()
         for batch in self._sent:
@@ -319,15 +311,21 @@ class Lane:
         self._sent.popleft()
         self._may_send.release()
 
-    def _finish(self, waiting: Sequence[Waiting], answers: Sequence[Answer]) -> None:
-        """Answer the claims of a batch that was taken from the queue."""
-        self._answer(waiting, answers)
+    def _give_back(self, batch: Batch) -> None:
+        """Answer the claims of a batch `unavailable`: whether they were taken is unknown."""
+        self._answer_each(batch.parcels, UNAVAILABLE)
         self._batcher.done()
 
-    def _answer(self, waiting: Sequence[Waiting], answers: Sequence[Answer]) -> None:
-        for one, answer in zip(waiting, answers, strict=True):
-            one.submission.answer(one.index, answer)
-        self._watcher(waiting, answers)
+    def _answer_each(self, parcels: Sequence[Parcel], answer: Answer) -> None:
+        items = items_of(parcels)
+        if items:
+            self._answer(parcels, items, [answer] * len(items))
+
+    def _answer(
+        self, parcels: Sequence[Parcel], items: Sequence[Item], answers: Sequence[Answer]
+    ) -> None:
+        answer_all(parcels, answers, self.shard.number)
+        self._watcher(items, answers)
 
     def _down_for_long(self) -> bool:
         down_ms = (time.monotonic() - self._down_since) * 1_000
@@ -338,38 +336,39 @@ class Lane:
         while self._sent:
             batch = self._sent[0]
             self._drop_oldest_sent()
-            self._finish(batch.waiting, [UNAVAILABLE] * len(batch.waiting))
+            self._give_back(batch)
         while self._formed:
-            batch = self._formed.popleft()
-            self._finish(batch.waiting, [UNAVAILABLE] * len(batch.waiting))
-        rest = self._batcher.empty()
-        if rest:
-            self._answer(rest, [UNAVAILABLE] * len(rest))
+            self._give_back(self._formed.popleft())
+        self._answer_each(self._batcher.empty(), UNAVAILABLE)
 
     async def _shed(self) -> None:
         """Refuse claims whose turn does not come in time, rather than let them wait on."""
         while True:
             await asyncio.sleep(SHED_EVERY_S)
-            stale = self._batcher.shed()
-            if stale:
-                self._answer(stale, [OVERLOADED] * len(stale))
+            self._answer_each(self._batcher.shed(), OVERLOADED)
 
     # Decisions that come later ------------------------------------------------------------------
 
-    def _note_buffered(self, batch: _Batch, answers: Sequence[Answer]) -> None:
+    def _note_buffered(self, batch: Batch, answers: Sequence[Answer]) -> None:
+        if Status.BUFFERED not in [answer.status for answer in answers]:
+            return
         for index, answer in enumerate(answers):
             if answer.status is not Status.BUFFERED:
                 continue
             if len(self._buffered) < self._options.buffered_max:
-                self._buffered[batch.turn, index] = batch.waiting[index]
+                self._buffered[batch.turn, index] = claim_at(batch.parcels, index)
                 self._buffered_some.set()
 
     def _answer_late(self, decisions: Sequence[Late]) -> None:
         for late in decisions:
-            waiting = self._buffered.pop((late.number, late.index), None)
-            if waiting is not None:
-                waiting.submission.answer_late(waiting.index, late.answer)
-                self._watcher((waiting,), (late.answer,))
+            early = self._buffered.pop((late.number, late.index), None)
+            if early is not None:
+                self._decide_late(early, late.answer)
+
+    def _decide_late(self, early: tuple[Submission, int, Item], answer: Answer) -> None:
+        submission, place, item = early
+        submission.answer_late(place, answer)
+        self._watcher((item,), (answer,))
 
     async def _collect(self) -> None:
         """Come for late decisions while some are owed and no batch brings them."""

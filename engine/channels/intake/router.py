@@ -14,14 +14,13 @@ from typing import Protocol
 from engine.channels.answers import OVERLOADED, UNAVAILABLE, UNKNOWN_CHANNEL, refused_unseen
 from engine.channels.intake.calls import CallsFull, ask_in_time
 from engine.channels.intake.lane import Lane
-from engine.channels.intake.submission import Submission, Waiting
+from engine.channels.intake.submission import Parcel, Submission
 from engine.channels.intake.views import BalanceSeen, Known, Views
 from engine.channels.messages import Answer, ChannelView, Outcome, Status, decode_views
 from engine.channels.options import LaneOptions
 from engine.core.commands import AnyCommand, OpenChannel
 from engine.core.rejections import RejectCode, Rejected
 from engine.ports import ShardDown
-from engine.validation.rules import refuse_for_ever
 from engine.verify.batch import Item
 
 PAGES_WAITING_MAX = 64
@@ -96,51 +95,65 @@ class Router:
 
     # Claims -------------------------------------------------------------------------------------
 
-    def submit(self, claims: Sequence[ClaimLike], submission: Submission) -> None:
-        """Send claims on their way; `submission` gets an answer for each, in any order."""
-        by_lane: dict[Lane, list[Waiting]] = {}
+    def submit(
+        self,
+        claims: Sequence[ClaimLike],
+        submission: Submission,
+        places: Sequence[int] | None = None,
+    ) -> None:
+        """Send claims on their way; `submission` gets an answer for each, in any order.
+
+        Args:
+            claims: With their syntax checked.
+            submission: Whose they are.
+            places: Where in it their answers go; None where they are all of it.
+        """
+        parcels: dict[Lane, Parcel] = {}
         known_of, lookups = self.views.get, self._lookups
-        for index, claim in enumerate(claims):
+        for place, claim in zip(places or range(len(claims)), claims, strict=True):
             known = known_of(claim.channel_id)
             # Known or not: where claims wait for a look already, this one goes behind them.
             if known is None or claim.channel_id in lookups:
-                self._look_up(claim, submission, index)
+                self._look_up(claim, submission, place)
                 continue
-            refusal = refuse_for_ever(known.state)
-            if refusal is not None:
-                self._answer(submission, index, refused_unseen(refusal))
+            if known.refusal is not None:
+                self._answer(submission, place, refused_unseen(known.refusal))
                 continue
-            waiting = by_lane.get(known.lane)
-            if waiting is None:
-                waiting = by_lane[known.lane] = []
-            waiting.append(_waiting(claim, known, submission, index))
-        for lane, waiting in by_lane.items():
-            lane.put(waiting)
+            parcel = parcels.get(known.lane)
+            if parcel is None:
+                parcel = parcels[known.lane] = Parcel([], [], submission)
+            parcel.items.append(_item(claim, known))
+            parcel.places.append(place)
+        for lane, parcel in parcels.items():
+            lane.put(parcel)
 
-    def watch(self, waiting: Sequence[Waiting], answers: Sequence[Answer]) -> None:
+    def watch(self, items: Sequence[Item], answers: Sequence[Answer]) -> None:
         """Learn from what a lane was answered, and count it."""
-        self.views.take_answers(waiting, answers)
-        self.answered.update([(answer.status, answer.code) for answer in answers])
+        self.views.take_answers(items, answers)
+        if [answer.status for answer in answers].count(Status.ACCEPTED) == len(answers):
+            self.answered[Status.ACCEPTED, None] += len(answers)
+        else:
+            self.answered.update([(answer.status, answer.code) for answer in answers])
 
     def count(self, answer: Answer) -> None:
         """Count an answer that was given before any lane was reached."""
         self.answered[answer.status, answer.code] += 1
 
-    def _answer(self, submission: Submission, index: int, answer: Answer) -> None:
+    def _answer(self, submission: Submission, place: int, answer: Answer) -> None:
         self.count(answer)
-        submission.answer(index, answer)
+        submission.answer((place,), (answer,))
 
-    def _look_up(self, claim: ClaimLike, submission: Submission, index: int) -> None:
+    def _look_up(self, claim: ClaimLike, submission: Submission, place: int) -> None:
         """Let a claim wait until its channel has been asked for."""
         if self._lookups_waiting >= LOOKUPS_MAX:
-            self._answer(submission, index, OVERLOADED)
+            self._answer(submission, place, OVERLOADED)
             return
         self._lookups_waiting += 1
         waiting = self._lookups.get(claim.channel_id)
         if waiting is not None:
-            waiting.append((claim, submission, index))
+            waiting.append((claim, submission, place))
             return
-        self._lookups[claim.channel_id] = [(claim, submission, index)]
+        self._lookups[claim.channel_id] = [(claim, submission, place)]
         task = self._tasks.create_task(self._finish_look_up(claim.channel_id))
         self._looking.add(task)
         task.add_done_callback(self._looking.discard)
@@ -160,10 +173,11 @@ class Router:
         claims = self._lookups.pop(channel_id)
         self._lookups_waiting -= len(claims)
         if known is None:
-            for _, submission, index in claims:
-                self._answer(submission, index, answer)
+            for _, submission, place in claims:
+                self._answer(submission, place, answer)
             return
-        known.lane.put([_waiting(claim, known, whose, index) for claim, whose, index in claims])
+        for claim, submission, place in claims:
+            known.lane.put(Parcel([_item(claim, known)], [place], submission))
 
     async def _known(self, channel_id: bytes) -> Known | None:
         lane = self._lanes.find(channel_id)
@@ -273,9 +287,8 @@ class Router:
                 await asyncio.sleep(self._options.overloaded_retry_ms / 1_000)
 
 
-def _waiting(claim: ClaimLike, known: Known, submission: Submission, index: int) -> Waiting:
-    submission.shards[index] = known.lane.shard.number
-    item = Item(
+def _item(claim: ClaimLike, known: Known) -> Item:
+    return Item(
         claim.channel_id,
         known.public_key,
         claim.amount,
@@ -284,4 +297,3 @@ def _waiting(claim: ClaimLike, known: Known, submission: Submission, index: int)
         claim.previous,
         claim.sent_at,
     )
-    return Waiting(item, submission, index)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from engine.channels.answers import accepted
 from engine.channels.intake.lane import Lane
-from engine.channels.intake.submission import Waiting
 from engine.channels.messages import Answer, ChannelView, Status
-from engine.core.types import State
+from engine.validation.rules import refuse_for_ever
+from engine.verify.batch import Item
 
 
 class BalanceSeen(msgspec.Struct, frozen=True, gc=False):
@@ -30,57 +31,53 @@ class BalanceSeen(msgspec.Struct, frozen=True, gc=False):
 
 
 class Known:
-    """What a gateway remembers of one channel."""
+    """What a gateway remembers of one channel.
 
-    __slots__ = (
-        "available", "capacity", "claimed", "lane", "position", "public_key", "redeemed",
-        "seen_at", "sequence", "state",
-    )  # fmt: skip
+    Attributes:
+        lane: The way to its shard.
+        public_key: What its claims are checked with.
+        refusal: What its claims are refused with for ever; None while they may go on.
+        mark: Its figures, as the answer to an accepted claim says them.
+    """
+
+    __slots__ = ("capacity", "lane", "mark", "public_key", "redeemed", "refusal", "seen_at")
 
     def __init__(self, lane: Lane, view: ChannelView) -> None:
         self.lane = lane
         self.public_key = view.channel.terms.public_key
-        self.position = -1
-        self.refresh(view)
+        self._see(view)
+
+    @property
+    def position(self) -> int:
+        """Where in the log of its shard the figures stand."""
+        return self.mark.position
 
     def refresh(self, view: ChannelView) -> bool:
         """Take in a view that is not older; False where it says nothing new."""
-        if view.position < self.position:
-            return False
-        is_new = view.position > self.position
-        channel = view.channel
-        self.state: State = channel.state
-        self.claimed: int = channel.claimed
-        self.available: int = channel.available
-        self.redeemed: int = channel.redeemed
-        self.capacity: int = channel.capacity
-        self.sequence: int = channel.sequence
-        self.position = view.position
-        self.seen_at = time.monotonic()
-        return is_new
+        known = self.mark.position
+        if view.position >= known:
+            self._see(view)
+        return view.position > known
 
-    def take(self, answer: Answer) -> bool:
-        """Take in an accepted claim; False where something newer is known."""
-        if answer.position <= self.position:
-            return False
-        self.claimed = answer.claimed
-        self.available = answer.available
-        self.sequence = answer.sequence
-        self.position = answer.position
+    def _see(self, view: ChannelView) -> None:
+        self.refusal = refuse_for_ever(view.channel.state)
+        self.redeemed: int = view.channel.redeemed
+        self.capacity: int = view.channel.capacity
+        self.mark = accepted(view.channel, view.position)
         self.seen_at = time.monotonic()
-        return True
 
     def balance(self, channel_id: bytes) -> BalanceSeen:
         """Return the figures for a reader."""
+        mark = self.mark
         return BalanceSeen(
             channel_id,
             self.lane.shard.number,
-            self.claimed,
-            self.available,
+            mark.claimed,
+            mark.available,
             self.redeemed,
             self.capacity,
-            self.sequence,
-            self.position,
+            mark.sequence,
+            mark.position,
             time.monotonic() - self.seen_at,
         )
 
@@ -118,18 +115,20 @@ class Views:
         """Say whether a channel is known here, or somebody listens to it."""
         return channel_id in self._known or channel_id in self._listeners
 
-    def take_answers(self, waiting: Sequence[Waiting], answers: Sequence[Answer]) -> None:
+    def take_answers(self, items: Sequence[Item], answers: Sequence[Answer]) -> None:
         """Take in what a shard answered to claims."""
-        known_of, listeners = self._known.get, self._listeners
-        for one, answer in zip(waiting, answers, strict=True):
+        known_of, now = self._known.get, time.monotonic()
+        for item, answer in zip(items, answers, strict=True):
             # A claim that was taken before its answer got lost is the mark all the same.
             if answer.status is Status.ACCEPTED or (
-                answer.status is Status.DUPLICATE and answer.claimed == one.item.amount
+                answer.status is Status.DUPLICATE and answer.claimed == item.amount
             ):
-                channel_id = one.item.channel_id
-                known = known_of(channel_id)
-                if known is not None and known.take(answer) and listeners:
-                    self._tell(channel_id, known)
+                known = known_of(item.channel_id)
+                if known is not None and answer.position > known.mark.position:
+                    known.mark = answer
+                    known.seen_at = now
+                    if self._listeners:
+                        self._tell(item.channel_id, known)
 
     def listen(self, channel_id: bytes, listener: Listener) -> None:
         """Tell `listener` of every change of a channel from now on."""

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.channels.intake.batcher import COMPANY, Batcher
+from engine.channels.intake.submission import Parcel, items_of
 from engine.channels.options import LaneOptions
 
 LONG_MS = 60_000
@@ -18,6 +19,20 @@ OPTIONS = LaneOptions(
 
 def options(**changes):
     return msgspec.structs.replace(OPTIONS, **changes)
+
+
+def claims(*numbers):
+    """Numbers stand for claims: a queue does not look at them."""
+    return Parcel(list(numbers), list(range(len(numbers))), None)
+
+
+def given_back(batcher, *numbers):
+    refused = batcher.put(claims(*numbers))
+    return [] if refused is None else refused.items
+
+
+async def taken(batcher):
+    return items_of(await batcher.take())
 
 
 def settled(task):
@@ -33,61 +48,61 @@ def settled(task):
 
 async def test_what_came_first_is_taken_first():
     batcher = Batcher(OPTIONS)
-    assert batcher.put([1, 2, 3]) == []
-    assert batcher.put([4]) == []
-    assert await batcher.take() == [1, 2, 3, 4]
+    assert given_back(batcher, 1, 2, 3) == []
+    assert given_back(batcher, 4) == []
+    assert await taken(batcher) == [1, 2, 3, 4]
 
 
 async def test_an_idle_engine_does_not_wait():
     batcher = Batcher(OPTIONS)
     taking = asyncio.create_task(batcher.take())
     assert not await settled(taking)
-    batcher.put([1])
+    batcher.put(claims(1))
     assert await settled(taking)
 
 
 async def test_a_single_claim_lingers_for_company_and_a_few_do_not():
     batcher = Batcher(options(linger_us=1_000, batch_claims_max=100, queue_claims_max=100))
-    batcher.put(list(range(COMPANY)))
+    batcher.put(claims(*range(COMPANY)))
     assert await settled(asyncio.create_task(batcher.take()))
     batcher.done()
-    batcher.put([1])
-    assert await asyncio.wait_for(batcher.take(), 10) == [1]
+    batcher.put(claims(1))
+    assert await asyncio.wait_for(taken(batcher), 10) == [1]
 
 
 async def test_while_a_batch_is_under_way_the_next_one_gathers():
     batcher = Batcher(OPTIONS)
-    batcher.put([1])
+    batcher.put(claims(1))
     await batcher.take()
     taking = asyncio.create_task(batcher.take())
     for number in range(2, 5):
-        batcher.put([number])
+        batcher.put(claims(number))
         assert not await settled(taking)
     batcher.done()
     assert await settled(taking)
-    assert taking.result() == [2, 3, 4]
+    assert items_of(taking.result()) == [2, 3, 4]
 
 
 async def test_a_full_batch_never_waits():
     batcher = Batcher(OPTIONS)
-    batcher.put([1])
+    batcher.put(claims(1))
     await batcher.take()
-    batcher.put(list(range(9)))
-    assert await asyncio.wait_for(batcher.take(), 10) == list(range(8))
+    batcher.put(claims(*range(9)))
+    assert await asyncio.wait_for(taken(batcher), 10) == list(range(8))
     assert len(batcher) == 1
 
 
 async def test_a_small_batch_gathers_for_so_long_only():
     batcher = Batcher(options(gather_ms=1))
-    batcher.put([1])
+    batcher.put(claims(1))
     await batcher.take()
-    batcher.put([2])
-    assert await asyncio.wait_for(batcher.take(), 10) == [2]
+    batcher.put(claims(2))
+    assert await asyncio.wait_for(taken(batcher), 10) == [2]
 
 
 async def test_no_more_batches_than_allowed_are_under_way():
     batcher = Batcher(options(batches_max=2, queue_claims_max=24))
-    batcher.put(list(range(24)))
+    batcher.put(claims(*range(24)))
     await batcher.take()
     await batcher.take()
     taking = asyncio.create_task(batcher.take())
@@ -99,18 +114,18 @@ async def test_no_more_batches_than_allowed_are_under_way():
 
 async def test_what_there_is_no_room_for_is_given_back():
     batcher = Batcher(OPTIONS)
-    assert batcher.put(list(range(25))) == [20, 21, 22, 23, 24]
-    assert batcher.put([7]) == [7]
+    assert given_back(batcher, *range(25)) == [20, 21, 22, 23, 24]
+    assert given_back(batcher, 7) == [7]
     assert len(batcher) == 20
     await batcher.take()
-    assert batcher.put([7]) == []
+    assert given_back(batcher, 7) == []
 
 
 async def test_it_is_idle_when_nothing_waits_and_nothing_is_under_way():
     batcher = Batcher(OPTIONS)
-    batcher.put([])
+    batcher.put(claims())
     await asyncio.wait_for(batcher.idle(), 10)
-    batcher.put([1])
+    batcher.put(claims(1))
     idle = asyncio.create_task(batcher.idle())
     assert not await settled(idle)
     await batcher.take()
@@ -122,11 +137,11 @@ async def test_it_is_idle_when_nothing_waits_and_nothing_is_under_way():
 @pytest.mark.parametrize("under_way", [0, 1])
 async def test_what_will_not_be_sent_is_handed_back(under_way):
     batcher = Batcher(OPTIONS)
-    batcher.put(list(range(8)))
+    batcher.put(claims(*range(8)))
     for _ in range(under_way):
         await batcher.take()
-        batcher.put([9])
-    assert batcher.empty() == ([9] if under_way else list(range(8)))
+        batcher.put(claims(9))
+    assert items_of(batcher.empty()) == ([9] if under_way else list(range(8)))
     idle = asyncio.create_task(batcher.idle())
     assert await settled(idle) is not bool(under_way)
     idle.cancel()
@@ -137,16 +152,16 @@ async def test_what_will_not_be_sent_is_handed_back(under_way):
 def test_every_claim_is_taken_once_or_given_back(sizes):
     async def play():
         batcher = Batcher(options(gather_ms=1))
-        numbers, given_back, taken = iter(range(1_000)), [], []
+        numbers, back, came = iter(range(1_000)), [], []
         for size in sizes:
-            given_back += batcher.put([next(numbers) for _ in range(size)])
+            back += given_back(batcher, *[next(numbers) for _ in range(size)])
             if size % 3 == 0 and len(batcher):
-                taken += await batcher.take()
+                came += await taken(batcher)
                 batcher.done()
         while len(batcher):
-            taken += await batcher.take()
+            came += await taken(batcher)
             batcher.done()
-        assert taken == sorted(taken)
-        assert sorted(taken + given_back) == list(range(sum(sizes)))
+        assert came == sorted(came)
+        assert sorted(came + back) == list(range(sum(sizes)))
 
     asyncio.run(play())

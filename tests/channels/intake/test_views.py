@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 
 from engine.channels.answers import accepted, refused_unseen
-from engine.channels.intake.submission import Waiting
 from engine.channels.intake.views import Views
 from engine.channels.messages import Answer, ChannelView, Status
 from engine.core.rejections import RejectCode, Rejected
@@ -21,8 +20,8 @@ def view(channel, position):
     return ChannelView(channel, position, 0)
 
 
-def waiting(amount, channel_id=CHANNEL_ID):
-    return Waiting(item("a", amount, channel_id=channel_id), None, 0)
+def claim_of(amount, channel_id=CHANNEL_ID):
+    return item("a", amount, channel_id=channel_id)
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def test_accepted_claims_are_taken_in_whatever_order_they_come(views):
     first = run(make_channel(claimed=100), claim_command(2, 200))
     second = run(first, claim_command(3, 300))
     answers = [accepted(second, 5), accepted(first, 4)]
-    views.take_answers([waiting(300), waiting(200)], answers)
+    views.take_answers([claim_of(300), claim_of(200)], answers)
     balance = views.get(CHANNEL_ID).balance(CHANNEL_ID)
     assert (balance.claimed, balance.sequence, balance.position) == (300, 3, 5)
 
@@ -62,7 +61,7 @@ def test_accepted_claims_are_taken_in_whatever_order_they_come(views):
 def test_refusals_and_early_claims_change_nothing(views):
     refusal = refused_unseen(Rejected(RejectCode.AMOUNT_NOT_INCREASING))
     held = Answer(Status.BUFFERED, claimed=900, position=9)
-    views.take_answers([waiting(200), waiting(900)], [refusal, held])
+    views.take_answers([claim_of(200), claim_of(900)], [refusal, held])
     assert claimed(views) == 100
 
 
@@ -74,13 +73,13 @@ def test_a_claim_that_was_taken_before_its_answer_got_lost_is_the_mark_too(views
         Answer(Status.DUPLICATE, None, 2, 4, 300, 700),
         Answer(Status.DUPLICATE, None, 3, 5, 300, 700),
     ]
-    views.take_answers([waiting(200), waiting(300)], answers)
+    views.take_answers([claim_of(200), claim_of(300)], answers)
     assert [(seen.claimed, seen.sequence, seen.position) for seen in told] == [(300, 3, 5)]
 
 
 def test_an_old_duplicate_changes_nothing(views):
-    views.take_answers([waiting(100)], [Answer(Status.DUPLICATE, None, 1, 3, 100, 900)])
-    views.take_answers([waiting(50)], [Answer(Status.DUPLICATE, None, 1, 2, 100, 900)])
+    views.take_answers([claim_of(100)], [Answer(Status.DUPLICATE, None, 1, 3, 100, 900)])
+    views.take_answers([claim_of(50)], [Answer(Status.DUPLICATE, None, 1, 2, 100, 900)])
     assert claimed(views) == 100
 
 
@@ -89,7 +88,7 @@ def test_the_table_is_bounded_and_the_longest_known_goes_first(views):
         views.put(LANE, view(make_channel(channel_id=bytes([number]) * 32), 9))
     assert len(views) == 2
     assert views.get(CHANNEL_ID) is None
-    views.take_answers([waiting(200)], [accepted(make_channel(claimed=200), 4)])
+    views.take_answers([claim_of(200)], [accepted(make_channel(claimed=200), 4)])
     assert len(views) == 2
 
 
@@ -99,7 +98,7 @@ def test_listeners_hear_every_change_of_their_channel_and_no_other(views):
     views.listen(CHANNEL_ID, gone.append)
     views.unlisten(CHANNEL_ID, gone.append)
     views.unlisten(OTHER_ID, gone.append)
-    views.take_answers([waiting(200)], [accepted(make_channel(claimed=200), 4)])
+    views.take_answers([claim_of(200)], [accepted(make_channel(claimed=200), 4)])
     views.put(LANE, view(make_channel(State.SETTLING, claimed=200), 5))
     views.put(LANE, view(make_channel(channel_id=OTHER_ID), 6))
     views.put(LANE, view(make_channel(claimed=100), 3))
