@@ -14,6 +14,7 @@ The sums before the run, for 2 cores and a sync of 0.3 ms:
 import os
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -24,21 +25,18 @@ import msgspec
 from bench.harness import machine_line, scratch
 from bench.payment_places import postgres_server
 from bench.rivals import Account, Kind
-from bench.rivals.eventsourced import Eventsourced
-from bench.rivals.postgres import Postgres
-from bench.rivals.xrpl_sqlite import XrplSqlite
 from bench.signing import STEP_DROPS, Curve, channel_id_of, make_payer, signer_of
 from bench.stage import Told
 
 CHANNELS: Final = 50
 """Of each worker."""
 
-RIVALS: Final = ("xrpl-sqlite", "postgresql", "eventsourcing")
-KINDS: Final[dict[str, type[Kind]]] = {
-    "xrpl-sqlite": XrplSqlite,
-    "postgresql": Postgres,
-    "eventsourcing": Eventsourced,
+KINDS: Final = {
+    "xrpl-sqlite": "bench.rivals.xrpl_sqlite:XrplSqlite",
+    "postgresql": "bench.rivals.postgres:Postgres",
+    "eventsourcing": "bench.rivals.eventsourced:Eventsourced",
 }
+RIVALS: Final = tuple(KINDS)
 WORKERS_A_CORE: Final = {"xrpl-sqlite": 1, "postgresql": 4, "eventsourcing": 1}
 """With more, each does worse."""
 
@@ -71,7 +69,7 @@ def run(
     """Run the benchmark; return its result line.
 
     Raises:
-        ModuleNotFoundError: there is no PostgreSQL, and it is among the rivals.
+        ModuleNotFoundError: a library of a rival is not installed; says what to do.
         ValueError: a rival that knows one curve is to check another.
     """
     started = time.perf_counter()
@@ -111,7 +109,7 @@ def _measured(config: BaselineConfig, rival: str, place: str) -> dict[str, Any]:
         for number in range(workers)
     ]
     payers = [make_payer(number, config.curve) for number in range(workers * CHANNELS)]
-    KINDS[rival]().prepare(place, [Account(one.channel_id, one.public_key) for one in payers])
+    kind_of(rival).prepare(place, [Account(one.channel_id, one.public_key) for one in payers])
     done = _in_processes(shares)
     return {
         "rival": rival,
@@ -120,6 +118,24 @@ def _measured(config: BaselineConfig, rival: str, place: str) -> dict[str, Any]:
         "accepted": sum(accepted for accepted, _ in done),
         "seconds": round(max(took for _, took in done), 2),
     }
+
+
+def kind_of(rival: str) -> Kind:
+    """Return how a rival is made.
+
+    Raises:
+        ModuleNotFoundError: its library is not installed; says what to do.
+    """
+    module, _, name = KINDS[rival].partition(":")
+    try:
+        kind: Kind = getattr(import_module(module), name)()
+    except ModuleNotFoundError as error:
+        others = " ".join(f"--only {other}" for other in RIVALS if other != rival)
+        raise ModuleNotFoundError(
+            f"{error}: it is among the extras `bench` (pip install 'paychan[bench]'); "
+            f"`paychan bench baseline {others}` does without"
+        ) from error
+    return kind
 
 
 def _in_processes(shares: Sequence[_Share]) -> list[tuple[int, float]]:
@@ -142,7 +158,7 @@ def _in_processes(shares: Sequence[_Share]) -> list[tuple[int, float]]:
 
 def _work(share: _Share, barrier: Barrier, end: Any) -> None:
     """Sign, wait for the others, then have claim after claim taken."""
-    rival = KINDS[share.rival]().worker(share.place)
+    rival = kind_of(share.rival).worker(share.place)
     claims = _signed(share)
     barrier.wait()
     accepted, started = 0, time.perf_counter()

@@ -203,7 +203,14 @@ def payments(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any
 
 
 @bench.command(name="all")
-@click.option("--only", "names", type=click.Choice(list(suite.PARTS)), multiple=True)
+@click.option(
+    "--only",
+    "names",
+    type=click.Choice(list(suite.PARTS)),
+    multiple=True,
+    metavar="PART",
+    help="Some parts.",
+)
 @click.option("--again", is_flag=True, help="Also what has a result of this commit and size.")
 @click.option("--seconds", type=click.FloatRange(0.1, 3_600), help="A run: 0.5, or 60 in full.")
 @click.option("--rounds", type=click.IntRange(1, 99), help="Of a median: 1, or 3 in full.")
@@ -214,7 +221,16 @@ def payments(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any
 )
 @_common
 def all_parts(*, as_json: bool, full: bool, datadir: Path | None, **asked: Any) -> None:
-    """Every measurement of claims there is, then the report. Goes on where it was stopped."""
+    """Every measurement of claims there is, then the report.
+
+    A part whose result is of this commit and size is not run again.
+
+    \b
+    Rates: ws ed25519 mixed prechecked ws-single http http-single newest
+    Latency: rate idle latency. Trouble: overload skew growth start-stop
+    Curves: channels frames batches connections shards verifiers
+    Beside: memory baseline
+    """
     size = suite.FULL if full else suite.SMOKE
     size = suite.replaced(size, asked["seconds"], asked["rounds"])
     folder = asked["report"] or RESULTS / ("full" if full else "smoke")

@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.baseline import BaselineConfig
+from bench.baseline import RIVALS, BaselineConfig, kind_of
 from bench.baseline import run as run_baseline
 from bench.frames import Plan, plans, read_frames, write_frames
+from bench.rivals import Account
 from bench.signing import make_payer, sign
 from bench.stores import STORES
 from bench.tradeoff import TradeoffConfig
@@ -91,11 +92,40 @@ def test_a_payer_is_the_same_every_time_and_signs_on_its_curve(curve):
     assert verify(payer.public_key, signing_message(payer.channel_id, 5), sign(payer, 5))
 
 
-def test_the_baseline_accepts_every_good_claim():
-    line = run_baseline(BaselineConfig(claims=60))
+@pytest.mark.slow
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_rival_accepts_every_good_claim(rival):
+    line = run_baseline(BaselineConfig(claims=60, rivals=(rival,)))
 
     assert set(line) >= HEAD | {"accepted_per_s"}
-    assert line["accepted"] == 60
+    assert line["accepted"] >= 60
+    assert [row["rival"] for row in line["rows"]] == [rival]
+
+
+def taker(rival, tmp_path):
+    payer = make_payer(1, "secp256k1")
+    kind = kind_of(rival)
+    kind.prepare(str(tmp_path), [Account(payer.channel_id, payer.public_key)])
+    return payer, kind.worker(str(tmp_path))
+
+
+@pytest.mark.parametrize("rival", [rival for rival in RIVALS if rival != "postgresql"])
+def test_a_rival_refuses_what_does_not_continue_its_channel_or_is_not_signed(rival, tmp_path):
+    payer, worker = taker(rival, tmp_path)
+
+    assert worker.take(payer.channel_id, 1, 10, sign(payer, 10))
+    assert not worker.take(payer.channel_id, 1, 10, sign(payer, 10))
+    assert not worker.take(payer.channel_id, 3, 30, sign(payer, 30))
+    assert not worker.take(payer.channel_id, 2, 10, sign(payer, 10))
+    assert not worker.take(payer.channel_id, 2, 20, sign(payer, 21))
+    assert worker.take(payer.channel_id, 2, 20, sign(payer, 20))
+    worker.close()
+
+
+def test_a_rival_whose_library_is_not_installed_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bench.rivals.eventsourced", None)
+    with pytest.raises(ModuleNotFoundError, match="--only xrpl-sqlite --only postgresql"):
+        kind_of("eventsourcing")
 
 
 def test_the_claims_of_the_comparison_continue_their_channels_and_are_signed_once():
