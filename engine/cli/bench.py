@@ -225,11 +225,9 @@ def all_parts(*, as_json: bool, full: bool, datadir: Path | None, **asked: Any) 
 
     A part whose result is of this commit and size is not run again.
 
-    \b
-    Rates: ws ed25519 mixed prechecked ws-single http http-single newest
-    Latency: rate idle latency. Trouble: overload skew growth start-stop
-    Curves: channels frames batches connections shards verifiers
-    Beside: memory baseline
+    Rates: ws ed25519 mixed prechecked ws-single http http-single newest. Latency: rate idle
+    latency. Trouble: overload skew growth start-stop. Curves: channels frames batches connections
+    shards verifiers. Beside: memory baseline.
     """
     size = suite.FULL if full else suite.SMOKE
     size = suite.replaced(size, asked["seconds"], asked["rounds"])

@@ -13,6 +13,7 @@ from bench import suite
 from bench.cases import growth, overload, points
 from bench.stage import ClaimsConfig
 from bench.stream import Percentiles, Slice, Tally
+from engine.cli.bench import all_parts
 from tests.bench.lines import line
 
 NOTHING = Percentiles()
@@ -104,6 +105,11 @@ def test_a_part_is_run_again_where_commit_or_size_changed(tmp_path, monkeypatch)
     for commit in ("def5678", "abc1234-dirty"):
         monkeypatch.setattr(suite, "commit_measured", lambda commit=commit: commit)
         assert list(results.missing(names, SIZE, again=False)) == names
+
+
+def test_the_help_names_every_part():
+    told = set((all_parts.help or "").replace(".", " ").split())
+    assert set(suite.PARTS) - told == set()
 
 
 @pytest.mark.slow
