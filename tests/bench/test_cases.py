@@ -105,6 +105,8 @@ def test_a_part_is_run_again_where_commit_or_size_changed(tmp_path, monkeypatch)
     for commit in ("def5678", "abc1234-dirty"):
         monkeypatch.setattr(suite, "commit_measured", lambda commit=commit: commit)
         assert list(results.missing(names, SIZE, again=False)) == names
+    results.keep(known | {"commit": "abc1234-dirty"})
+    assert list(results.missing(names, SIZE, again=False)) == names
 
 
 def test_the_help_names_every_part():

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from bench.wire import (
     PING,
     HttpReader,
     WebsocketReader,
+    _websocket_end,
     count_batch,
     count_frame,
     count_single,
@@ -45,6 +47,10 @@ def test_a_websocket_message_is_masked_and_found_again(size):
     payload = bytes(range(256)) * (size // 256) + bytes(size % 256)
     sent = websocket_message(payload)
 
+    head = bytearray(sent[:2] + sent[2:14])
+    head[1] &= 0x7F
+    start, end = _websocket_end(head + bytes(size), 0)
+    assert (end - start, start + 4 + size) == (size, len(sent))
     mask = sent[-size - 4 :][:4] if size else sent[-4:]
     body = sent[len(sent) - size :]
     unmasked = bytes(octet ^ mask[at % 4] for at, octet in enumerate(body))
@@ -108,10 +114,12 @@ class Engine:
 
     def __init__(self, count: int, pace: Pace) -> None:
         self.sent: list[float] = []
+        self.on_message: Callable[[int], object] = lambda number: None
         self.stream = Stream(iter([memoryview(b"x")] * count), self._take, pace)
 
     def _take(self, message: memoryview) -> None:
         self.sent.append(time.perf_counter())
+        self.on_message(len(self.sent) - 1)
 
 
 async def test_a_closed_loop_keeps_its_window_full_and_ends_when_all_is_answered():
@@ -131,6 +139,19 @@ async def test_a_closed_loop_keeps_its_window_full_and_ends_when_all_is_answered
     assert tally.accepted == tally.messages == 10
     assert tally.exhausted
     assert not tally.lost
+
+
+async def test_a_load_that_is_held_up_charges_the_messages_that_were_due_meanwhile():
+    engine = Engine(100, Pace(seconds=0.045, pause_s=0.01))
+    loop = asyncio.get_running_loop()
+    engine.on_message = lambda number: loop.call_soon(engine.stream.answer, number, 1)
+    running = asyncio.create_task(engine.stream.run())
+    await asyncio.sleep(0)
+    time.sleep(0.04)  # noqa: ASYNC251  (what is tested)
+    await running
+
+    assert len(engine.stream.latencies) == 5
+    assert sorted(engine.stream.latencies)[-2] > 0.018
 
 
 async def test_in_an_open_loop_latency_counts_from_when_a_message_was_due():
