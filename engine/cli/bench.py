@@ -281,7 +281,7 @@ def _show(line: dict[str, Any], *, as_json: bool) -> None:
     if as_json or not console.is_terminal:
         click.echo(json.dumps(line))
         return
-    rows = {name: value for name, value in line.items() if name.endswith("rows")}
+    rows = {name: value for name, value in line.items() if name.endswith("rows") and value}
     table = Table(title=f"bench {line['name']}", show_header=False)
     for name, value in line.items():
         if name not in rows:
