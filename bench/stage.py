@@ -58,7 +58,9 @@ LATE_MAX_S: Final = 60.0
 """How long the load may take beyond its time, beginning included."""
 
 MEMORY_EVERY_S: Final = 0.5
-UNDER_RAY: Final = ("ray", "dedicated")
+
+Told = Callable[[int, int], None]
+"""Hears of steps done and in all."""
 
 
 class ClaimsConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -344,7 +346,3 @@ def count_logged(datadir: Path) -> int:
     feed = Feed(datadir)
     shards = sorted(int(path.name.removeprefix("shard-")) for path in datadir.glob("shard-*"))
     return sum(type(event) is ClaimReceived for shard in shards for _, event in feed.events(shard))
-
-
-Told = Callable[[int, int], None]
-"""Hears of steps done and in all."""
