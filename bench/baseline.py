@@ -23,10 +23,10 @@ from typing import Any, Final
 import msgspec
 
 from bench.harness import machine_line, scratch
+from bench.options import Told
 from bench.payment_places import postgres_server
 from bench.rivals import Account, Kind
 from bench.signing import STEP_DROPS, Curve, channel_id_of, make_payer, signer_of
-from bench.stage import Told
 
 CHANNELS: Final = 50
 """Of each worker."""

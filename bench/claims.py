@@ -18,8 +18,9 @@ from bench import inprocess
 from bench.ceiling import measure_ceiling
 from bench.frames import write_all
 from bench.harness import machine_line, scratch
+from bench.options import ClaimsConfig, Told
 from bench.signing import Curve, make_payer
-from bench.stage import ClaimsConfig, Told, job_of, planned, staged
+from bench.stage import job_of, planned, staged
 from bench.stream import Tally
 from bench.wire import Transport
 

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from bench.frames import read_frames
 from bench.harness import sampled
 from bench.load import Job
+from bench.options import ClaimsConfig
 from bench.prechecked import PrecheckedRuntime
 from bench.signing import Payer, opening_command
-from bench.stage import ClaimsConfig, count_logged
+from bench.stage import count_logged
 from bench.stream import Pace, Stream, Tally, summed_up
 from engine.app import Engine, running, runtime_of
 from engine.channels.intake.submission import Submission

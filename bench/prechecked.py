@@ -16,6 +16,7 @@ from engine.channels.runtime import Runtime
 from engine.config import load_config
 from engine.ports import Shard, VerdictWorker
 from engine.verify.batch import PROBE_COUNT, PROBE_VERDICTS, item_count
+from engine.verify.options import VerifyOptions
 from engine.verify.seal import load_or_create_seal_key, seal
 
 
@@ -50,7 +51,7 @@ class PrecheckedRuntime:
         """Start a shard where the other runtime does."""
         return await self._inner.shard(settings)
 
-    async def verifier(self, datadir: Path, key_cache_max: int) -> VerdictWorker:
+    async def verifier(self, datadir: Path, options: VerifyOptions) -> VerdictWorker:
         """Return a verifier that checks nothing."""
         return PrecheckedVerifier(load_or_create_seal_key(datadir / "seal.key"))
 

@@ -10,13 +10,13 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
-from bench.frames import Plan, Spread, plans, remove_all, write_all
+from bench.frames import Plan, plans, remove_all, write_all
 from bench.harness import (
     Served,
     descendants,
@@ -28,24 +28,13 @@ from bench.harness import (
 )
 from bench.history import OPENING_EVENTS, HistoryPlan, write_histories
 from bench.load import Job
-from bench.signing import Curve, channel_id_of, make_payer, opening
+from bench.options import ClaimsConfig
+from bench.signing import channel_id_of, make_payer, opening
 from bench.stream import UNCUT, Cut, Tally
-from bench.wire import Transport
 from engine.channels.feed import Feed
-from engine.channels.options import PlacementOptions
 from engine.channels.placement import load_or_create_placement, slot_of
 from engine.core.events import ClaimReceived
 
-CLAIMS_PER_FRAME: Final = {
-    "ws": 256, "ws-single": 1, "http": 256, "http-single": 1, "inprocess": 256
-}  # fmt: skip
-CONNECTIONS: Final = {"ws": 4, "ws-single": 4, "http": 16, "http-single": 64, "inprocess": 4}
-WINDOW_CLAIMS: Final = {
-    "ws": 12_288, "ws-single": 2_048, "http": 4_096, "http-single": 64, "inprocess": 12_288
-}  # fmt: skip
-"""Claims under way over all connections in a closed loop."""
-
-AT_A_RATE: Final = 16
 OPENED_BY_CALLS_MAX: Final = 20_000
 SYNCS: Final = "paychan_wal_sync_duration_seconds_count"
 LOG_BYTES: Final = "paychan_log_bytes_total"
@@ -58,89 +47,6 @@ LATE_MAX_S: Final = 60.0
 """How long the load may take beyond its time, beginning included."""
 
 MEMORY_EVERY_S: Final = 0.5
-
-Told = Callable[[int, int], None]
-"""Hears of steps done and in all."""
-
-
-class ClaimsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run: see `paychan bench claims --help`.
-
-    Attributes:
-        transport: How claims come in.
-        curve: Of the payers' keys.
-        channels: That claims come on.
-        open_channels: Others that are open and quiet.
-        spread: Of claims over channels.
-        sequencing: Of the channels; by `amount`, a claim may be left out.
-        rate: Claims a second that are due; 0 = as many as are answered.
-        seconds: How long claims are sent.
-        connections: 0 = as suits the transport.
-        window: Claims under way where no rate is given; 0 = as suits.
-        claims_per_frame: 0 = as suits.
-        claims: Made ready; 0 = as many as there could be use for.
-        signatures: `prechecked` leaves out the check; no served configuration can.
-        runtime: Of the engine.
-        placement: Of the engine.
-        shards: Of the engine.
-        verifiers: Of the engine.
-        settings: Further ones of the engine, `PAYCHAN_PART__NAME=value`.
-        ceiling_s: How long the bare libraries are measured, before and after.
-    """
-
-    transport: Transport = "ws"
-    curve: Curve = "secp256k1"
-    channels: int = 1_000
-    open_channels: int = 0
-    spread: Spread = "uniform"
-    sequencing: Literal["strict", "amount"] = "strict"
-    rate: float = 0.0
-    seconds: float = 5.0
-    connections: int = 0
-    window: int = 0
-    claims_per_frame: int = 0
-    claims: int = 0
-    signatures: Literal["checked", "prechecked"] = "checked"
-    runtime: Literal["ray", "inline"] = "ray"
-    placement: Literal["sharded", "dedicated"] = "sharded"
-    shards: int = 2
-    verifiers: int = 2
-    settings: tuple[str, ...] = ()
-    ceiling_s: float = 2.0
-
-    @property
-    def per_frame(self) -> int:
-        """Claims in one frame or call; smaller where a rate is given, as senders would."""
-        usual = CLAIMS_PER_FRAME[self.transport]
-        return self.claims_per_frame or (min(usual, AT_A_RATE) if self.rate else usual)
-
-    @property
-    def connection_count(self) -> int:
-        """How many connections there are: a channel is on one of them."""
-        return min(self.connections or CONNECTIONS[self.transport], self.channels)
-
-    @property
-    def window_frames(self) -> int:
-        """Messages of one connection that may be without an answer in a closed loop."""
-        if self.transport.startswith("http"):
-            return 1
-        claims = self.window or WINDOW_CLAIMS[self.transport]
-        return max(1, claims // self.connection_count // self.per_frame)
-
-    @property
-    def placed(self) -> PlacementOptions:
-        """Where the engine's parts run."""
-        return PlacementOptions(runtime=self.runtime, placement=self.placement, shards=self.shards)
-
-    def environment(self) -> list[str]:
-        """Return the settings of the engine."""
-        return [
-            f"PAYCHAN_PLACEMENT__RUNTIME={self.runtime}",
-            f"PAYCHAN_PLACEMENT__PLACEMENT={self.placement}",
-            f"PAYCHAN_PLACEMENT__SHARDS={self.shards}",
-            f"PAYCHAN_VERIFY__VERIFIERS={self.verifiers}",
-            *self.settings,
-        ]
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -345,4 +251,6 @@ def count_logged(datadir: Path) -> int:
     """Read every shard's log from its first event; damage raises."""
     feed = Feed(datadir)
     shards = sorted(int(path.name.removeprefix("shard-")) for path in datadir.glob("shard-*"))
-    return sum(type(event) is ClaimReceived for shard in shards for _, event in feed.events(shard))
+    return sum(
+        isinstance(event, ClaimReceived) for shard in shards for _, event in feed.events(shard)
+    )

@@ -18,7 +18,7 @@ from bench import baseline, claims, memory
 from bench.cases import growth, latency, overload, points, start_stop
 from bench.cases.points import Point
 from bench.harness import commit_measured, machine_line, scratch
-from bench.stage import ClaimsConfig, Told
+from bench.options import ClaimsConfig, Told
 from engine.config import Config, flatten
 
 Line = dict[str, Any]

@@ -145,7 +145,8 @@ async def running(
     Args:
         config: All settings.
         runtime: Where shards and verifiers run; None for what `config` says.
-        rules: Risk rules of the operator's own, after those that `config` turns on.
+        rules: Risk rules of the operator's own, after those that `config` turns on. With any, no
+            claim is covered by a newer one: each shard checks the signatures that verifiers skip.
 
     Raises:
         StartFailed: a shard cannot start; its log says why.
@@ -160,9 +161,8 @@ async def running(
         placement = load_or_create_placement(datadir, config.placement)
         numbers = range(placement.shards) if placement.shards else _shards_on_disk(datadir)
         shards = [await start_shard(config, runtime, number) for number in numbers]
-        key_cache_max = config.verify.key_cache_max
         starting = (
-            runtime.verifier(datadir, key_cache_max) for _ in range(config.verify.verifiers)
+            runtime.verifier(datadir, config.verify) for _ in range(config.verify.verifiers)
         )
         workers = await asyncio.gather(*starting)
         async with VerifierPool(workers, config.verify) as pool:
@@ -240,6 +240,7 @@ async def start_shard(config: Config, runtime: Runtime, number: int) -> Shard:
         shard=config.shard,
         validation=config.validation,
         risk=config.risk,
+        known_verdicts=config.verify.known_verdicts,
     )
     return await runtime.shard(settings)
 

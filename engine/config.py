@@ -112,6 +112,11 @@ def _convert(settings: Mapping[str, tuple[Any, str]]) -> Config:
 
 def _check_together(config: Config) -> None:
     """Refuse values that are each within their limits and wrong together."""
+    if config.verify.is_newest and config.risk.is_on:
+        raise ConfigError(
+            "verify.verification is newest, but a rule of `risk` is on: it may refuse the very "
+            "claim that covers the others, so a shard would have to check them all; choose `every`"
+        )
     at_once = config.lane.commits_max * config.lane.batch_claims_max
     if config.validation.retry_claims_max < at_once:
         raise ConfigError(

@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from engine.core import commands, events
 from engine.core.channel import Channel
+from engine.core.opening import decide_open
 from engine.core.rejections import RejectCode, Rejected
-from engine.core.transition import Decision, decide, decide_open, replay
+from engine.core.transition import Decision, decide, replay
 from engine.core.types import NS_PER_S, Checks, State, TimeNs
 
 CHANNEL_ID: Final = bytes(range(32))
@@ -50,6 +51,17 @@ def claim_command(sequence: int, amount: int, **changes: Any) -> commands.Submit
         "checks": Checks.ALL,
     }
     return commands.SubmitClaim(**fields | changes)
+
+
+def cover_command(sequence: int, amount: int, covered_by: int) -> commands.CoverClaim:
+    """Return a claim that has passed every layer but the signature, and names a newer one."""
+    return commands.CoverClaim(
+        channel_id=CHANNEL_ID,
+        sequence=sequence,
+        amount=amount,
+        signature=b"not looked at",
+        covered_by=covered_by,
+    )
 
 
 def run(channel: Channel, command: commands.AnyCommand, at: TimeNs = NOON) -> Channel:
@@ -105,6 +117,12 @@ def make_event(kind: type[events.Event], channel: Channel | None = None) -> even
             "sequencing": "strict",
         },
         events.ClaimReceived: {"sequence": 1, "amount": 400, "signature": b"a signature"},
+        events.ClaimCovered: {
+            "sequence": 1,
+            "amount": 400,
+            "signature": b"not looked at",
+            "covered_by": 3,
+        },
         events.ClaimRejected: {
             "sequence": 9,
             "amount": 400,
@@ -118,10 +136,15 @@ def make_event(kind: type[events.Event], channel: Channel | None = None) -> even
         events.DisputeOpened: {"reason": "goods never came"},
     }
     body = dict(bodies.get(kind, {}))
-    if kind is events.ClaimReceived and channel is not None:
+    if issubclass(kind, events.ClaimReceived) and channel is not None:
         body["sequence"] = channel.sequence + 1
     version = 1 if channel is None else channel.version + 1
     return kind(channel_id=CHANNEL_ID, version=version, at=NOON, **body)
+
+
+def descendants(kind: type) -> list[type]:
+    """Return every class that goes back to `kind`."""
+    return [each for child in kind.__subclasses__() for each in (child, *descendants(child))]
 
 
 def text_table(text: str) -> list[dict[str, str]]:

@@ -13,7 +13,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from bench.cases.overload import memory_at
-from bench.stage import ClaimsConfig, Told, staged
+from bench.options import ClaimsConfig, Told
+from bench.stage import staged
 from bench.stream import Cut, Tally
 
 PARTS: Final = 20

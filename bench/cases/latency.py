@@ -13,7 +13,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.claims import ceiling_of, claims_for
-from bench.stage import ClaimsConfig, Phase, Stage, Told, staged
+from bench.options import ClaimsConfig, Told
+from bench.stage import Phase, Stage, staged
 
 RATES = (100.0, 1_000.0)
 SHARES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95)

@@ -18,7 +18,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from bench.claims import ceiling_of, claims_for
-from bench.stage import ClaimsConfig, Phase, Ready, Stage, Told, staged
+from bench.options import ClaimsConfig, Told
+from bench.stage import Phase, Ready, Stage, staged
 from bench.stream import Cut, Slice, Tally
 
 TIMES: Final = 2.0

@@ -21,7 +21,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench import claims
-from bench.stage import ClaimsConfig, Told
+from bench.options import ClaimsConfig, Told
 
 Point = tuple[str, dict[str, Any]]
 """A name, and what is different from the case's configuration."""

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from bench.stage import ClaimsConfig, Told, staged
+from bench.options import ClaimsConfig, Told
+from bench.stage import staged
 
 LOAD_S: Final = 3.0
 FOR_LONG_S: Final = 30.0

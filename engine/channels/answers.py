@@ -18,6 +18,11 @@ def accepted(channel: Channel, position: int) -> Answer:
     )
 
 
+def covered(channel: Channel, position: int, covered_by: int) -> Answer:
+    """The claim was accepted as above, on the strength of the one with sequence `covered_by`."""
+    return replace(accepted(channel, position), covered_by=covered_by)
+
+
 def repeated(channel: Channel, first: FirstAnswer) -> Answer:
     """The claim was accepted before; say where."""
     return Answer(

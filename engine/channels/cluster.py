@@ -23,6 +23,7 @@ from engine.channels.machine import Machine
 from engine.channels.timers import Ticker
 from engine.ports import Shard, ShardDown, VerdictWorker
 from engine.validation.risk import RiskRule
+from engine.verify.options import VerifyOptions
 from engine.verify.seal import load_or_create_seal_key
 from engine.verify.worker import VerifierWorker
 
@@ -73,10 +74,9 @@ WORKER: Final = Machine(ticker=ticker_of_worker)
 class VerifierHost:
     """The process around a verifier: fetches the seal key itself, so no gateway handles it."""
 
-    def __init__(self, datadir: str, key_cache_max: int) -> None:
-        self._worker = VerifierWorker(
-            load_or_create_seal_key(Path(datadir) / "seal.key"), key_cache_max
-        )
+    def __init__(self, datadir: str, options: VerifyOptions) -> None:
+        seal_key = load_or_create_seal_key(Path(datadir) / "seal.key")
+        self._worker = VerifierWorker(seal_key, options.key_cache_max, newest=options.is_newest)
 
     def verify(self, blob: bytes) -> bytes:
         """Return sealed verdicts."""
@@ -148,8 +148,8 @@ class RayShard:
 class RayVerifier:
     """A verifier that is a Ray actor. See `verify.pool.Worker`."""
 
-    def __init__(self, datadir: Path, key_cache_max: int) -> None:
-        self._arguments = (str(datadir), key_cache_max)
+    def __init__(self, datadir: Path, options: VerifyOptions) -> None:
+        self._arguments = (str(datadir), options)
         self._node, self._pid = "", 0
         self._actor = self._start()
 
@@ -228,8 +228,8 @@ class RayRuntime:
         """Return a shard; its first call waits for its recovery."""
         return RayShard(settings, self._rules)
 
-    async def verifier(self, datadir: Path, key_cache_max: int) -> VerdictWorker:
+    async def verifier(self, datadir: Path, options: VerifyOptions) -> VerdictWorker:
         """Return a verifier that passed its self-test."""
-        verifier = RayVerifier(datadir, key_cache_max)
+        verifier = RayVerifier(datadir, options)
         await verifier.ready()
         return verifier

@@ -4,6 +4,10 @@ A frame of the log is the batch of events that was committed together. Nearly al
 that continue a channel in the plainest way, so `EventCodec` writes those as three columns (channel
 number, increment, signature) and everything else as whole events beside them. Channels are numbered
 by first appearance in the segment, so each segment can be read alone.
+
+Covered claims (`ClaimCovered`) are in the columns as well, with the distance to the claim that
+covers them; their signatures, which nobody looked at, stand apart. A reader that does not know of
+them finds too few signatures and refuses the frame.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,13 +16,15 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.channels.columns import ColumnCodec
-from engine.core.events import AnyEvent, ClaimReceived
+from engine.channels.columns import ColumnCodec, Index
+from engine.channels.covered import cover
+from engine.core.events import AnyEvent, ClaimCovered, ClaimReceived
 from engine.core.types import AMOUNT_MAX, ChannelId, Checks, Position, TimeNs
 
 EVENT_SCHEMA_VERSION: Final = 1
-CLAIM_TAG: Final = ClaimReceived.__struct_config__.tag
+CLAIM_TAGS: Final = frozenset(kind.__struct_config__.tag for kind in (ClaimReceived, ClaimCovered))
 _ALL: Final = Checks.ALL
+_COVERED: Final = Checks.COVERED
 
 
 class Payload(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -36,6 +42,18 @@ class Payload(msgspec.Struct, frozen=True, array_like=True, gc=False):
     increments: list[int]
     signatures: list[bytes]
     others: list[tuple[int, AnyEvent]]
+
+
+class CoveredPayload(Payload, frozen=True, array_like=True, gc=False):
+    """The events of a frame with covered claims in its columns.
+
+    `distances` has a number for each claim of the columns: how far its sequence is below that of
+    the claim that covers it, 0 where its own signature was checked. `unseen` are the signatures of
+    the covered ones, in order; `signatures` holds the others'.
+    """
+
+    distances: list[Index] = []
+    unseen: list[bytes] = []
 
 
 class PassedEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -75,7 +93,7 @@ class EventCodec:
         self._sequences: list[int] = []
         self._amounts: list[int] = []
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(Payload).decode
+        self._decode = msgspec.msgpack.Decoder(CoveredPayload).decode
         self._decode_passed = msgspec.msgpack.Decoder(PassedPayload).decode
 
     def packed(self) -> ColumnCodec:
@@ -91,6 +109,7 @@ class EventCodec:
         increments: list[int] = []
         signatures: list[bytes] = []
         others: list[tuple[int, AnyEvent]] = []
+        covered: list[tuple[int, ClaimCovered]] = []
         for index, event in enumerate(records):
             number = number_of(event.channel_id)
             if (
@@ -109,10 +128,36 @@ class EventCodec:
                 increments.append(amount - amounts[number])
                 signatures.append(event.signature)
                 versions[number], sequences[number], amounts[number] = version, sequence, amount
+            elif (
+                number is not None and type(event) is ClaimCovered and self._fits(event, number, at)
+            ):
+                covered.append((len(channels), event))
+                channels.append(number)
+                increments.append(event.amount - amounts[number])
+                self._note(event)
             else:
                 others.append((index, event))
                 self._note(event)
+        if covered:
+            return self._encode(
+                CoveredPayload(
+                    first, at, channels, increments, signatures, others,
+                    _distances(covered, len(channels)), [event.signature for _, event in covered],
+                )
+            )  # fmt: skip
         return self._encode(Payload(first, at, channels, increments, signatures, others))
+
+    def _fits(self, event: ClaimCovered, number: int, at: int) -> bool:
+        """Say whether a covered claim continues its channel in the plainest way."""
+        return (
+            event.version == self._versions[number] + 1
+            and event.sequence == self._sequences[number] + 1
+            and event.at == at
+            and event.previous is None
+            and event.sent_at is None
+            and event.checks is _COVERED
+            and event.covered_by > event.sequence > 1
+        )
 
     def first_of(self, payload: bytes) -> Position:
         """Return the position of the first event of a payload."""
@@ -128,9 +173,10 @@ class EventCodec:
         plain = len(frame.channels)
         if frame.first != first or plain + len(frame.others) != count:
             raise ValueError(f"payload of {plain + len(frame.others)} events at {frame.first}")
-        if not plain == len(frame.increments) == len(frame.signatures):
+        signatures = _woven(frame) if frame.distances or frame.unseen else frame.signatures
+        if not plain == len(frame.increments) == len(signatures):
             raise ValueError("columns of different lengths")
-        claims = zip(frame.channels, frame.increments, frame.signatures, strict=True)
+        claims = zip(frame.channels, frame.increments, signatures, strict=True)
         events: list[AnyEvent] = []
         for index, other in frame.others:
             if index > len(events):
@@ -140,6 +186,7 @@ class EventCodec:
             self._note(other)
             events.append(other)
         events += self._claims(claims, frame.at)
+        cover(events, frame.others, frame.distances)
         return events
 
     def skip(self, first: int, count: int, payload: bytes) -> None:
@@ -160,7 +207,7 @@ class EventCodec:
                 self._pass(islice(claims, index - passed))
             number = self._number_of(other.channel_id)
             self._versions[number] = other.version
-            if other.tag == CLAIM_TAG:
+            if other.tag in CLAIM_TAGS:
                 self._sequences[number] = other.sequence
                 self._amounts[number] = other.amount
             passed = index + 1
@@ -211,7 +258,7 @@ class EventCodec:
         """Keep what an event that was written whole leaves behind."""
         number = self._number_of(event.channel_id)
         self._versions[number] = event.version
-        if type(event) is ClaimReceived:
+        if isinstance(event, ClaimReceived):
             self._sequences[number] = event.sequence
             self._amounts[number] = event.amount
 
@@ -225,3 +272,24 @@ class EventCodec:
             self._sequences.append(0)
             self._amounts.append(0)
         return number
+
+
+def _distances(covered: list[tuple[int, ClaimCovered]], rows: int) -> list[int]:
+    """Return a number for each claim of the columns, 0 where it is not one of `covered`."""
+    distances = [0] * rows
+    for row, event in covered:
+        distances[row] = event.covered_by - event.sequence
+    return distances
+
+
+def _woven(frame: CoveredPayload) -> list[bytes]:
+    """Return the signatures of all claims of the columns, in order.
+
+    Raises:
+        ValueError: there are more or fewer than the distances say.
+    """
+    seen, unseen = iter(frame.signatures), iter(frame.unseen)
+    signatures = [next(unseen if away else seen, None) for away in frame.distances]
+    if None in signatures or next(seen, None) is not None or next(unseen, None) is not None:
+        raise ValueError("signatures that no claim of the columns has")
+    return signatures  # type: ignore[return-value]

@@ -15,11 +15,16 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from engine.core.events import AnyEvent, ClaimReceived
+from engine.channels.covered import cover
+from engine.core.events import AnyEvent, ClaimCovered, ClaimReceived
 from engine.core.types import AMOUNT_MAX, ChannelId, Checks, Position, TimeNs
 
 COLUMNS_VERSION: Final = 1
+COVERED_VERSION: Final = 2
+"""Of a frame that holds covered claims in its columns; who knows version 1 only must refuse it."""
+
 _ALL: Final = Checks.ALL
+_COVERED: Final = Checks.COVERED
 _US: Final = 1_000
 _WORD: Final = 8
 _PAIR: Final = 64
@@ -44,7 +49,8 @@ class Columns(msgspec.Struct, frozen=True, array_like=True, gc=False):
     of DER (form 1), or nothing that counts, and the signature is in `signatures` (form 2). The
     other columns say by how much more than the least possible a claim differs from the event
     before: of its channel, and for `times`, in microseconds, of the segment. `extras` are the
-    optional fields of claims that have any.
+    optional fields of claims that have any. `distances` is a column of version 2: how far below the
+    sequence of the claim that covers it, 0 where the claim's own signature was checked.
     """
 
     version: int
@@ -60,6 +66,7 @@ class Columns(msgspec.Struct, frozen=True, array_like=True, gc=False):
     signatures: list[bytes]
     extras: list[Extra]
     others: list[tuple[Index, AnyEvent]]
+    distances: bytes = b""
 
 
 class ColumnCodec:
@@ -83,12 +90,15 @@ class ColumnCodec:
         rows: list[Row] = []
         extras: list[Extra] = []
         others: list[tuple[int, AnyEvent]] = []
+        distances: list[int] = []
         for index, event in enumerate(records):
             number = known[event.channel_id]
-            if type(event) is ClaimReceived and self._follows(event, number):
-                if event.previous is not None or event.sent_at is not None or event.checks != _ALL:
+            if isinstance(event, ClaimReceived) and self._follows(event, number):
+                away = event.covered_by - event.sequence if type(event) is ClaimCovered else 0
+                if _says_more(event, _COVERED if away else _ALL):
                     extras.append((len(rows), event.previous, event.sent_at, event.checks))
                 rows.append(self._row(event, number))
+                distances.append(away)
             else:
                 others.append((index, event))
             self._note(event, number)
@@ -97,13 +107,13 @@ class ColumnCodec:
         )
         forms, pairs = _taken_apart(signatures)
         odd = [sig for sig, form in zip(signatures, forms, strict=True) if form == _OTHER]
-        return self._encode(
-            Columns(
-                COLUMNS_VERSION, first, pairs, ids, _column(channels), _column(increments),
-                _column(times), _column(versions), _column(sequences), _column(forms), odd, extras,
-                others,
-            )
+        columns = (
+            pairs, ids, _column(channels), _column(increments), _column(times), _column(versions),
+            _column(sequences), _column(forms), odd, extras, others,
         )  # fmt: skip
+        if any(distances):
+            return self._encode(Columns(COVERED_VERSION, first, *columns, _column(distances)))
+        return self._encode((COLUMNS_VERSION, first, *columns))
 
     def first_of(self, payload: bytes) -> Position:
         """Return the position of the first event of a payload."""
@@ -116,7 +126,8 @@ class ColumnCodec:
             ValueError: the bytes are not the payload of this place in the log.
         """
         frame = self._decode(payload)
-        if frame.version != COLUMNS_VERSION or frame.first != first:
+        version = COVERED_VERSION if frame.distances else COLUMNS_VERSION
+        if frame.version != version or frame.first != first:
             raise ValueError(f"columns of version {frame.version} at {frame.first}")
         if len(frame.ids) != len(set(frame.ids) - self._numbers.keys()):
             raise ValueError("a channel is numbered twice")
@@ -131,6 +142,8 @@ class ColumnCodec:
             self._note(other, self._numbers[other.channel_id])
             events.append(other)
         events += self._claims(rows)
+        away = _numbers(frame.distances, count - len(frame.others)) if frame.distances else ()
+        cover(events, frame.others, away)
         _complete(events, frame)
         return events
 
@@ -146,6 +159,7 @@ class ColumnCodec:
         """Say whether a claim goes on from the last event of its channel, however far."""
         return (
             claim.version > self._versions[number]
+            and (type(claim) is ClaimReceived or claim.covered_by > claim.sequence)  # type: ignore[attr-defined]
             and claim.sequence > self._sequences[number]
             and claim.amount >= self._amounts[number]
             and claim.at >= self._at
@@ -166,7 +180,7 @@ class ColumnCodec:
         """Keep what an event leaves behind."""
         self._versions[number] = event.version
         self._at = event.at
-        if type(event) is ClaimReceived:
+        if isinstance(event, ClaimReceived):
             self._sequences[number] = event.sequence
             self._amounts[number] = event.amount
 
@@ -223,6 +237,11 @@ def _rows(frame: Columns, claims: int) -> Iterator[Row]:
         _put_together(_numbers(frame.forms, claims), frame.pairs, frame.signatures),
         strict=True,
     )
+
+
+def _says_more(claim: ClaimReceived, plain: Checks) -> bool:
+    """Say whether a claim has optional fields, or other checks than are plain for its kind."""
+    return claim.previous is not None or claim.sent_at is not None or claim.checks != plain
 
 
 def _complete(events: list[AnyEvent], frame: Columns) -> None:

@@ -71,7 +71,7 @@ class Feed:
                 break
             if (
                 event.channel_id == channel_id
-                and type(event) is ClaimReceived
+                and isinstance(event, ClaimReceived)
                 and event.sequence > after
             ):
                 found.append(HistoryEntry(position, event.at, event))

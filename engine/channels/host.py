@@ -37,6 +37,7 @@ from engine.monitor.logs import logs_to_stderr
 from engine.validation.options import RiskOptions, ValidationOptions
 from engine.validation.pipeline import Pipeline
 from engine.validation.risk import RiskRule, RiskStage, shipped_rules
+from engine.verify.batch import EVERY_VERDICTS
 
 LOCK_WAIT_S: Final = 3.0
 LOCK_PAUSE_S: Final = 0.05
@@ -52,6 +53,7 @@ class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
     shard: ShardOptions
     validation: ValidationOptions
     risk: RiskOptions
+    known_verdicts: bytes = EVERY_VERDICTS
 
 
 def shard_directory(datadir: Path, number: int) -> Path:
@@ -95,6 +97,7 @@ class ShardHost:
             machine.clock,
             recovered,
         )
+        self._shard.known_verdicts = settings.known_verdicts
         self._space = SpaceWatch(directory, settings.shard, machine.room, machine.monotonic)
         self._look_at_space()
         self._merger = Merger(
@@ -236,6 +239,8 @@ class ShardHost:
             packing_failures=self._packer.failures,
             risk_refused=shard.risk_refused,
             verdicts_refused=shard.verdicts_refused,
+            covered=shard.covering.covered,
+            covered_checked=shard.covering.checked,
             rss_bytes=resident_bytes(),
         )
 

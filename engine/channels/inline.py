@@ -8,6 +8,7 @@ from pathlib import Path
 from engine.channels.host import ShardHost, ShardSettings
 from engine.ports import Shard, ShardDown, VerdictWorker
 from engine.validation.risk import RiskRule
+from engine.verify.options import VerifyOptions
 from engine.verify.seal import load_or_create_seal_key
 from engine.verify.worker import VerifierWorker
 
@@ -48,8 +49,8 @@ class InlineShard:
 class InlineVerifier:
     """A verifier on a thread of its own; the libraries release the lock while they check."""
 
-    def __init__(self, seal_key: bytes, key_cache_max: int) -> None:
-        self._worker = VerifierWorker(seal_key, key_cache_max)
+    def __init__(self, seal_key: bytes, options: VerifyOptions) -> None:
+        self._worker = VerifierWorker(seal_key, options.key_cache_max, newest=options.is_newest)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="verifier")
 
     async def verify(self, blob: bytes) -> bytes:
@@ -91,9 +92,9 @@ class InlineRuntime:
         self._hosted.append(shard)
         return shard
 
-    async def verifier(self, datadir: Path, key_cache_max: int) -> VerdictWorker:
+    async def verifier(self, datadir: Path, options: VerifyOptions) -> VerdictWorker:
         """Return a verifier that passed its self-test."""
         seal_key = load_or_create_seal_key(datadir / "seal.key")
-        verifier = InlineVerifier(seal_key, key_cache_max)
+        verifier = InlineVerifier(seal_key, options)
         self._hosted.append(verifier)
         return verifier

@@ -27,7 +27,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The answer to one claim.
 
     `sequence` and `position` are those of the claim where it has them, `claimed` and `available`
-    the channel's marks in drops when it was answered.
+    the channel's marks in drops when it was answered. `covered_by` is the sequence of the newer
+    claim whose signature was checked in place of this one's; 0 where its own was.
     """
 
     status: Status
@@ -40,6 +41,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     actual: int = 0
     detail: str = ""
     missing: tuple[int, ...] = ()
+    covered_by: int = 0
 
 
 class Refused(StrEnum):
@@ -107,8 +109,9 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class ShardStatistics(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The counters of a shard since its process started; times in microseconds.
 
-    `sync_us` counts syncs by the upper bounds of `monitor.metrics.SYNC_BUCKETS_US`, one more for
-    what was slower.
+    `covered` claims were accepted on the strength of a newer one; of `covered_checked` the shard
+    checked the signature itself. `sync_us` counts syncs by the upper bounds of
+    `monitor.metrics.SYNC_BUCKETS_US`, one more for what was slower.
     """
 
     shard: int
@@ -130,6 +133,8 @@ class ShardStatistics(msgspec.Struct, frozen=True, array_like=True, gc=False):
     packing_failures: int
     risk_refused: dict[str, int]
     verdicts_refused: int
+    covered: int
+    covered_checked: int
     rss_bytes: int
 
 

@@ -135,7 +135,7 @@ def replay_into(
             else:
                 before = actor.channel
                 actor.take(event, position, limits)
-                if type(event) is ClaimReceived:
+                if isinstance(event, ClaimReceived):
                     refusal = refuse_claim(before, event, event.at)
                     if refusal is not None:
                         raise InvariantBroken(before, f"a claim refused as {refusal.code.value}")

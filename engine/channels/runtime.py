@@ -5,6 +5,7 @@ from typing import Protocol
 
 from engine.channels.host import ShardSettings
 from engine.ports import Shard, VerdictWorker
+from engine.verify.options import VerifyOptions
 
 
 class Runtime(Protocol):
@@ -22,5 +23,5 @@ class Runtime(Protocol):
     async def shard(self, settings: ShardSettings) -> Shard:
         """Start a shard; its first answer comes once it has recovered."""
 
-    async def verifier(self, datadir: Path, key_cache_max: int) -> VerdictWorker:
+    async def verifier(self, datadir: Path, options: VerifyOptions) -> VerdictWorker:
         """Start a verifier and return it once it passed its self-test."""

@@ -8,28 +8,33 @@ decides what had happened.
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from engine.channels.actor import ChannelActor
 from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused, repeated
 from engine.channels.checkpoint import CheckpointHead, encode_checkpoint, record_of
 from engine.channels.codec import EVENT_SCHEMA_VERSION
+from engine.channels.covering import Covering
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
 from engine.channels.plain import plain_claim
 from engine.channels.recovery import Recovered
+from engine.core.channel import Channel
 from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
 from engine.core.events import AnyEvent, ClaimReceived
+from engine.core.opening import decide_open, terms_of
 from engine.core.rejections import RejectCode, Rejected
-from engine.core.transition import apply, decide_open, decide_refusal, terms_of
+from engine.core.transition import apply, decide_refusal
 from engine.core.types import ChannelId, Checks, Drops, Sequence, State, TimeNs
 from engine.ports import Clock, Journal
 from engine.validation.dedup import FirstAnswer, RetryWindow
 from engine.validation.pipeline import Buffered, Pipeline
 from engine.validation.reorder import Ticket
 from engine.validation.rules import refuse_key
-from engine.verify.batch import Item, decode_batch
+from engine.verify.batch import EVERY_VERDICTS, Item, decode_batch
 from engine.verify.errors import MalformedBatchError, SealRefusedError
+from engine.verify.newest import COVERED
 from engine.verify.seal import open_sealed
 
 OUTBOX_MAX: Final = 65_536
@@ -55,6 +60,7 @@ class Shard:
         self._journal = journal
         self._seal_key = seal_key
         self._pipeline = pipeline
+        self.covering = Covering(pipeline, recovered.actors, self._take)
         self._clock = clock
         self._actors = recovered.actors
         self._last_at = recovered.last_at
@@ -68,6 +74,8 @@ class Shard:
         self._outbox: dict[str, deque[Late]] = {}
         self._ordered: list[bytes] = []
         self.epoch = epoch
+        self.known_verdicts = EVERY_VERDICTS
+        """The verdicts that verifiers of this engine give; no others are believed."""
         self.no_room: Rejected | None = None
         """What new claims and channels are refused with while the disk is nearly full."""
         self.events_since_checkpoint = recovered.events
@@ -98,7 +106,7 @@ class Shard:
         if turn != self._turns.get(gateway):
             return Reply(Refused.OUT_OF_TURN)
         try:
-            verdicts = open_sealed(self._seal_key, blob, sealed)
+            verdicts = open_sealed(self._seal_key, blob, sealed, self.known_verdicts)
             items = decode_batch(blob)
         except SealRefusedError:
             self.verdicts_refused += 1
@@ -106,7 +114,13 @@ class Shard:
         except MalformedBatchError:
             return Reply(Refused.MALFORMED)
         self._turns[gateway] = turn + 1
-        answers = self._decide_all(items, verdicts, gateway, turn)
+        at = self._now()
+        decide = partial(self._decide_all, (gateway, turn), at)
+        if COVERED in verdicts:
+            room = self.no_room is None
+            answers = self.covering.decide(items, verdicts, at, decide, room=room)
+        else:
+            answers = decide(range(len(verdicts)), items, verdicts)
         self._commit_staged()
         return Reply(None, answers, self.collect(gateway))
 
@@ -195,20 +209,25 @@ class Shard:
     # One claim ----------------------------------------------------------------------------------
 
     def _decide_all(
-        self, items: list[Item], verdicts: bytes, gateway: str, turn: int
+        self,
+        batch: tuple[str, int],
+        at: TimeNs,
+        indexes: Iterable[int],
+        items: list[Item],
+        verdicts: bytes,
     ) -> list[Answer]:
-        """Decide the claims of a batch in order; `items` may have probes behind them."""
-        at, actors, held = self._now(), self._actors, self._pipeline.held.waiting
+        """Decide the claims with these `indexes` in a batch; `items` may have probes behind."""
+        actors, held = self._actors, self._pipeline.held.waiting
         no_rules = self.no_room is None and not self._pipeline.risk.rules
         answers: list[Answer] = []
-        for index, (item, good) in enumerate(zip(items, verdicts, strict=False)):
+        for index, item, good in zip(indexes, items, verdicts, strict=False):
             actor = actors.get(item.channel_id)
             if no_rules and good and actor is not None and not held:
                 event = plain_claim(actor.channel, item, at)
                 if event is not None:
                     answers.append(self._take_plain(actor, event))
                     continue
-            answers.append(self._claim(actor, item, good, (gateway, turn, index), at))
+            answers.append(self._claim(actor, item, good, (*batch, index), at))
         return answers
 
     def _take_plain(self, actor: ChannelActor, event: ClaimReceived) -> Answer:
@@ -291,11 +310,12 @@ class Shard:
             self._take(actor, decide_refusal(actor.channel, claim, rejected.code, at))
         return refused(actor.channel, rejected, claim.sequence)
 
-    def _take(self, actor: ChannelActor, event: AnyEvent) -> None:
+    def _take(self, actor: ChannelActor, event: AnyEvent, after: Channel | None = None) -> None:
+        """Stage an event and make it part of the state; `after` as `ChannelActor.take` has it."""
         self._staged.append(event)
         position = self._last + len(self._staged)
         claimed = actor.channel.claimed
-        actor.take(event, position, self._limits)
+        actor.take(event, position, self._limits, after)
         self._claimed += actor.channel.claimed - claimed
 
     def _tell_later(self, tickets: list[Ticket], answer: Answer) -> None:

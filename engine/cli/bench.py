@@ -18,9 +18,9 @@ from bench import payments as payments_bench
 from bench import recovery as recovery_bench
 from bench import suite
 from bench import wal as wal_bench
+from bench.options import ClaimsConfig
 from bench.payment_places import KINDS
 from bench.report.page import write_report
-from bench.stage import ClaimsConfig
 from bench.stores import STORES
 from bench.tradeoff import TradeoffConfig
 from engine.cli.failures import ExitCode, Failure

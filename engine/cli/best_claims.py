@@ -157,7 +157,7 @@ def _of_directory(directory: Path, positions: dict[str, int]) -> Iterator["Redee
             recovered = recover_committed(shard, limits, progress=lambda done: told(done, 0))
         positions[shard.name] = recovered.position
         for actor in recovered.actors.values():
-            if actor.channel.sequence:
+            if actor.claim_position:
                 yield redeemable(actor.channel, f"{number_of(shard)}-{actor.claim_position}")
 
 

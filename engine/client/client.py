@@ -56,6 +56,7 @@ class _WireResult(msgspec.Struct):
     position: str | None = None
     claimed: int | None = None
     available: int | None = None
+    covered_by: int | None = None
 
 
 class _Results(msgspec.Struct):

@@ -33,6 +33,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     code: str | None = None
     sequence: int | None = None
     position: str | None = None
+    covered_by: int | None = None
 
 
 class Taker(Protocol):

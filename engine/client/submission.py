@@ -229,6 +229,7 @@ class Submission:
             answer.code,
             retryable=answer.code in _RETRYABLE,
             position=answer.position,
+            covered_by=answer.covered_by,
         )
 
     def _finish(self) -> list[Result]:

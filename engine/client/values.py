@@ -43,9 +43,11 @@ class Result(msgspec.Struct, frozen=True, gc=False):
         position: Place in the log, `"<shard>-<number>"`, of an accepted claim.
         claimed: The channel's mark in drops at the time of the answer.
         available: What the channel had left then.
+        covered_by: The sequence of the newer claim whose signature was checked in place of this
+            one's, where the engine checks the newest only.
 
-    Binary frames carry status, code, sequence and position; what else an engine did not say is
-    None. `Client.submit_one` has all of it.
+    Binary frames carry status, code, sequence, position and `covered_by`; what else an engine did
+    not say is None. `Client.submit_one` has all of it.
     """
 
     channel_id: bytes
@@ -61,6 +63,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     position: str | None = None
     claimed: int | None = None
     available: int | None = None
+    covered_by: int | None = None
 
     @property
     def is_durable(self) -> bool:
@@ -113,13 +116,17 @@ class BestClaim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PastClaim(msgspec.Struct, frozen=True, kw_only=True):
-    """One accepted claim of a channel's history; `at` is the engine's clock."""
+    """One accepted claim of a channel's history; `at` is the engine's clock.
+
+    Where `covered_by` is a sequence, the signature of that claim was checked and this one was not.
+    """
 
     sequence: int
     amount: int
     signature: Hex
     position: str | None = None
     at: datetime | None = None
+    covered_by: int | None = None
 
 
 class BalanceChange(msgspec.Struct, frozen=True, kw_only=True):

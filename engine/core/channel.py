@@ -42,12 +42,26 @@ class Balance(msgspec.Struct, frozen=True, gc=False):
     sequence: Sequence
 
 
+class Proven(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a channel's signature proves while newer claims wait for the one that covers them.
+
+    `amount` (drops) and `sequence` are those of the newest claim whose signature was checked, 0
+    where there is none; `covered_by` is the sequence of the claim that must come.
+    """
+
+    amount: Drops
+    sequence: Sequence
+    covered_by: Sequence
+
+
 class Channel(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The whole state of a channel; a new value after each event.
 
     `available`, `unredeemed`, `redeemed` and `returned` are its accounts: every event moves drops
     between them and their sum is the capacity. `claimed` is the highest running total accepted and
     `signature` its proof. `link` is what that claim gave as `previous`, where it was a digest.
+    `proven` is None but between a covered claim and the one that covers it, which share a frame of
+    the log: there `signature` is still that of the newest claim that was checked.
     """
 
     terms: Terms
@@ -64,6 +78,13 @@ class Channel(msgspec.Struct, frozen=True, gc=False, array_like=True):
     signature: bytes = b""
     link: bytes | None = None
     updated_at: TimeNs = TimeNs(0)
+    proven: Proven | None = None
+
+    @property
+    def best(self) -> tuple[Drops, Sequence]:
+        """Amount and sequence of the newest claim that was checked: what `signature` is over."""
+        proven = self.proven
+        return (proven.amount, proven.sequence) if proven else (self.claimed, self.sequence)
 
     @property
     def balance(self) -> Balance:

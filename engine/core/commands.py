@@ -40,6 +40,13 @@ class SubmitClaim(Command, frozen=True, kw_only=True, tag=3):
     checks: Checks = Checks.NONE
 
 
+class CoverClaim(SubmitClaim, frozen=True, kw_only=True, tag=9):
+    """Take a claim on the strength of that with the sequence `covered_by`, which must follow."""
+
+    covered_by: Sequence
+    checks: Checks = Checks.COVERED
+
+
 class FundChannel(Command, frozen=True, kw_only=True, tag=4):
     """Add `amount` drops to the capacity.
 
@@ -81,6 +88,7 @@ AnyCommand = (
     OpenChannel
     | ConfirmFunding
     | SubmitClaim
+    | CoverClaim
     | FundChannel
     | RequestClose
     | SettleChannel
@@ -91,6 +99,7 @@ COMMAND_TYPES: tuple[type[Command], ...] = (
     OpenChannel,
     ConfirmFunding,
     SubmitClaim,
+    CoverClaim,
     FundChannel,
     RequestClose,
     SettleChannel,

@@ -87,6 +87,17 @@ class SettlingResumed(Event, frozen=True, kw_only=True, tag=10):
     expiration: TimeNs
 
 
+class ClaimCovered(ClaimReceived, frozen=True, kw_only=True, tag=11):
+    """A claim accepted on the strength of a newer one; its own signature was not checked.
+
+    The claim with the sequence `covered_by` is a `ClaimReceived` of the same channel and the same
+    frame, over more drops. Between the two lies nothing of the channel but covered claims.
+    """
+
+    covered_by: Sequence
+    checks: Checks = Checks.COVERED
+
+
 AnyEvent = (
     ChannelOpened
     | FundingConfirmed
@@ -98,6 +109,7 @@ AnyEvent = (
     | DisputeOpened
     | ChannelReinstated
     | SettlingResumed
+    | ClaimCovered
 )
 EVENT_TYPES: tuple[type[Event], ...] = (
     ChannelOpened,
@@ -110,6 +122,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     DisputeOpened,
     ChannelReinstated,
     SettlingResumed,
+    ClaimCovered,
 )
 encode_event: Final = msgspec.msgpack.Encoder().encode
 decode_event: Final = msgspec.msgpack.Decoder(AnyEvent).decode

@@ -59,6 +59,8 @@ def _check_first(channel: Channel) -> None:
 
 
 def _check_step(before: Channel, channel: Channel) -> None:
+    if channel.proven is not None:
+        raise InvariantBroken(channel, "covered claims are followed by the one that covers them")
     if before.state is _SETTLED and _outcome(before) != _outcome(channel):
         raise InvariantBroken(channel, "Settled is final")
     claims, increment = channel.sequence - before.sequence, channel.claimed - before.claimed

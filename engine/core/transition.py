@@ -12,18 +12,17 @@ channel so that their sum stays the capacity (`invariants` checks it after each 
 
 from collections.abc import Callable, Iterable
 from functools import reduce
-from sys import intern
 from typing import Any, Final
 
 from msgspec.structs import replace
 
-from engine.core.channel import Channel, Terms
+from engine.core.channel import Channel, Proven
 from engine.core.commands import (
     AnyCommand,
     Command,
     ConfirmFunding,
+    CoverClaim,
     FundChannel,
-    OpenChannel,
     OpenDispute,
     RequestClose,
     ResolveDispute,
@@ -36,6 +35,7 @@ from engine.core.events import (
     ChannelOpened,
     ChannelReinstated,
     ChannelSettled,
+    ClaimCovered,
     ClaimReceived,
     ClaimRejected,
     CloseRequested,
@@ -45,12 +45,12 @@ from engine.core.events import (
     SettlingResumed,
 )
 from engine.core.invariants import InvariantBroken, check
+from engine.core.opening import opened
 from engine.core.rejections import RejectCode, Rejected
 from engine.core.types import (
     DROPS_MAX,
     NS_PER_S,
     REASON_MAX,
-    SETTLE_DELAY_MAX_S,
     Checks,
     Drops,
     State,
@@ -61,6 +61,7 @@ PENDING, ACTIVE, SETTLING = State.PENDING, State.ACTIVE, State.SETTLING
 SETTLED, DISPUTED = State.SETTLED, State.DISPUTED
 
 _ALL: Final = Checks.ALL
+_COVERED: Final = Checks.COVERED
 Decision = tuple[AnyEvent, ...] | Rejected
 
 
@@ -110,7 +111,19 @@ def _take_claim(channel: Channel, event: ClaimReceived, state: State) -> Channel
     ):
         check(before=channel, channel=after)
         raise InvariantBroken(channel, "sequence rises by one")
+    proven = channel.proven
+    if proven is not None and sequence != proven.covered_by:
+        raise InvariantBroken(channel, "covered claims end with the one that covers them")
     return after
+
+
+def _take_covered(channel: Channel, event: ClaimCovered, state: State) -> Channel:
+    """Take a claim, and go on knowing what the newest signature that was checked is over."""
+    proven = channel.proven or Proven(channel.claimed, channel.sequence, event.covered_by)
+    if not event.sequence < event.covered_by == proven.covered_by:
+        raise InvariantBroken(channel, "covered claims name the one that covers them")
+    after = _take_claim(replace(channel, proven=None), event, state)
+    return replace(after, signature=channel.signature, proven=proven)
 
 
 def _add_funds(channel: Channel, event: ChannelFunded, state: State) -> Channel:
@@ -146,6 +159,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], tuple[State, Callable[..., Ch
     (PENDING,   FundingConfirmed):  (ACTIVE,    _keep),
     (PENDING,   ClaimRejected):     (PENDING,   _keep),
     (ACTIVE,    ClaimReceived):     (ACTIVE,    _take_claim),
+    (ACTIVE,    ClaimCovered):      (ACTIVE,    _take_covered),
     (ACTIVE,    ClaimRejected):     (ACTIVE,    _keep),
     (ACTIVE,    ChannelFunded):     (ACTIVE,    _add_funds),
     (ACTIVE,    CloseRequested):    (SETTLING,  _set_expiration),
@@ -184,11 +198,30 @@ def _claim(channel: Channel, command: SubmitClaim, at: TimeNs) -> Decision:
     )
 
 
+def _cover(channel: Channel, command: CoverClaim, at: TimeNs) -> Decision:
+    refusal = refuse_claim(channel, command, at)
+    if refusal is not None:
+        return refusal
+    return (
+        ClaimCovered(
+            channel_id=command.channel_id,
+            version=channel.version + 1,
+            at=at,
+            sequence=command.sequence,
+            amount=command.amount,
+            signature=command.signature,
+            previous=command.previous,
+            sent_at=command.sent_at,
+            covered_by=command.covered_by,
+        ),
+    )
+
+
 def refuse_claim(
     channel: Channel, command: SubmitClaim | ClaimReceived, at: TimeNs
 ) -> Rejected | None:
     """Say why an Active `channel` refuses a claim, or could not have taken it; None if it may."""
-    if command.checks is not _ALL and not command.checks & Checks.SIGNATURE:
+    if command.checks is not _ALL and _is_unproven(command):
         return Rejected(RejectCode.BAD_SIGNATURE)
     ends_at = channel.ends_at
     if ends_at is not None and at >= ends_at:
@@ -205,6 +238,12 @@ def refuse_claim(
     if command.amount > channel.capacity:
         return Rejected(RejectCode.AMOUNT_OVER_CAPACITY, channel.capacity, command.amount)
     return None
+
+
+def _is_unproven(command: SubmitClaim | ClaimReceived) -> bool:
+    if isinstance(command, CoverClaim | ClaimCovered):
+        return command.checks is not _COVERED
+    return not command.checks & Checks.SIGNATURE
 
 
 def _is_mark(channel: Channel, previous: bytes | int) -> bool:
@@ -277,6 +316,7 @@ COMMANDS: Final[dict[tuple[State, type[Command]], Callable[..., Decision]]] = {
     # state     command          what it would cause
     (PENDING,   ConfirmFunding): _confirm,
     (ACTIVE,    SubmitClaim):    _claim,
+    (ACTIVE,    CoverClaim):     _cover,
     (ACTIVE,    FundChannel):    _fund,
     (ACTIVE,    RequestClose):   _request_close,
     (ACTIVE,    OpenDispute):    _dispute,
@@ -298,32 +338,6 @@ def decide(channel: Channel, command: AnyCommand, at: TimeNs) -> Decision:
     return rule(channel, command, at)
 
 
-def decide_open(command: OpenChannel, at: TimeNs) -> Decision:
-    """Say what opening would cause where no channel of this id exists."""
-    if not 0 < command.capacity <= DROPS_MAX:
-        detail = f"capacity must be 1 to {DROPS_MAX} drops"
-        return Rejected(RejectCode.MALFORMED, DROPS_MAX, command.capacity, detail)
-    if not 0 <= command.settle_delay_s <= SETTLE_DELAY_MAX_S:
-        detail = f"settle delay must be 0 to {SETTLE_DELAY_MAX_S} s"
-        return Rejected(RejectCode.MALFORMED, SETTLE_DELAY_MAX_S, 0, detail)
-    opened = ChannelOpened(
-        channel_id=command.channel_id,
-        version=1,
-        at=at,
-        source=command.source,
-        destination=command.destination,
-        public_key=command.public_key,
-        capacity=command.capacity,
-        settle_delay_s=command.settle_delay_s,
-        expiration=command.expiration,
-        cancel_after=command.cancel_after,
-        sequencing=command.sequencing,
-    )
-    if not command.funded:
-        return (opened,)
-    return (opened, FundingConfirmed(channel_id=command.channel_id, version=2, at=at))
-
-
 def decide_refusal(
     channel: Channel, command: SubmitClaim, code: RejectCode, at: TimeNs
 ) -> ClaimRejected:
@@ -342,33 +356,6 @@ def decide_refusal(
 # Doing it -----------------------------------------------------------------------------------------
 
 
-def terms_of(opening: ChannelOpened | OpenChannel) -> Terms:
-    """Return the terms that an opening, asked for or done, gives a channel."""
-    return Terms(
-        channel_id=opening.channel_id,
-        source=opening.source,
-        destination=intern(opening.destination),  # few are paid by many
-        public_key=opening.public_key,
-        settle_delay_s=opening.settle_delay_s,
-        cancel_after=opening.cancel_after,
-        sequencing=opening.sequencing,
-        opening_capacity=opening.capacity,
-        opening_expiration=opening.expiration,
-    )
-
-
-def _open(event: ChannelOpened) -> Channel:
-    return Channel(
-        terms=terms_of(event),
-        state=PENDING,
-        version=event.version,
-        capacity=event.capacity,
-        expiration=event.expiration,
-        available=event.capacity,
-        updated_at=event.at,
-    )
-
-
 def apply(channel: Channel | None, event: AnyEvent) -> Channel:
     """Return the channel as it is after `event`. The only way a channel changes, live or in replay.
 
@@ -380,13 +367,13 @@ def apply(channel: Channel | None, event: AnyEvent) -> Channel:
     if channel is None:
         if not isinstance(event, ChannelOpened):
             raise KeyError(type(event))
-        after = _open(event)
+        after = opened(event)
     elif event.channel_id != channel.terms.channel_id:
         raise KeyError(event.channel_id.hex())
     else:
         next_state, update = TRANSITIONS[channel.state, type(event)]
         after = update(channel, event, next_state)
-        if update is _take_claim:  # which has looked already
+        if update is _take_claim or update is _take_covered:  # which have looked already
             return after
     check(channel, after)
     return after

@@ -65,3 +65,5 @@ class Checks(IntFlag):
     ORDER = 8
     RISK = 16
     ALL = SYNTAX | SIGNATURE | KEY | ORDER | RISK
+    COVERED = SYNTAX | KEY | ORDER | RISK
+    """All but the signature, in whose place stands that of a newer claim."""

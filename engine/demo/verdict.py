@@ -54,7 +54,7 @@ def reach_verdict(
     feed = Feed(datadir)
     for shard in shards:
         for position, event in feed.events(shard):
-            if type(event) is ClaimReceived:
+            if isinstance(event, ClaimReceived):
                 mark = (event.channel_id, event.sequence, event.amount)
                 logged[mark] = f"{shard}-{position}"
     verdict = Verdict(len(acknowledged), len(logged), len(balances))

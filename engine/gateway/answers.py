@@ -60,6 +60,8 @@ def result(claim: ClaimLike | None, answer: Answer, shard: int, form: Form) -> d
         fields["retry_after_ms"] = RETRY_AFTER_MS
     if answer.position:
         fields["position"] = position_of(shard, answer.position)
+    if answer.covered_by:
+        fields["covered_by"] = answer.covered_by
     fields["claimed"] = form.drops(answer.claimed)
     fields["available"] = form.drops(answer.available)
     return fields
@@ -75,14 +77,25 @@ def _refusal(answer: Answer, code: RejectCode, form: Form) -> dict[str, Any]:
     return fields
 
 
-def binary(answers: list[Answer], shards: list[int]) -> list[tuple[int, str | None, Any, Any]]:
-    """Return the answers of a binary frame: `[status, code | nil, sequence, position | nil]`."""
+def binary(answers: list[Answer], shards: list[int]) -> list[tuple[Any, ...]]:
+    """Return the answers of a binary frame: `[status, code | nil, sequence, position | nil]`.
+
+    Where a newer claim covers this one, its sequence follows.
+    """
     return [
         (
             answer.status,
             answer.code,
             answer.sequence or None,
             f"{shard}-{answer.position}" if answer.position else None,
+        )
+        if not answer.covered_by
+        else (
+            answer.status,
+            None,
+            answer.sequence,
+            f"{shard}-{answer.position}",
+            answer.covered_by,
         )
         for answer, shard in zip(answers, shards, strict=True)
     ]
@@ -130,11 +143,12 @@ def balance(seen: BalanceSeen, consistency: str, form: Form) -> dict[str, Any]:
 
 def best_claim(shard: int, view: ChannelView, form: Form) -> dict[str, Any]:
     """Return the claim to redeem; the channel must have one."""
+    amount, sequence = view.channel.best
     return {
         "channel_id": form.octets(view.channel.terms.channel_id),
         "public_key": form.octets(view.channel.terms.public_key),
-        "amount": form.drops(view.channel.claimed),
+        "amount": form.drops(amount),
         "signature": form.octets(view.channel.signature),
-        "sequence": view.channel.sequence,
+        "sequence": sequence,
         "position": position_of(shard, view.claim_position),
     }

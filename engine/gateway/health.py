@@ -162,6 +162,8 @@ class MetricsPage:
         written = _counter("paychan_log_bytes_total", "shard")
         risk = _counter("paychan_risk_refused_total", "shard", "rule")
         verdicts = _counter("paychan_verdicts_refused_total", "shard")
+        covered = _counter("paychan_covered_claims_total", "shard")
+        checked = _counter("paychan_covered_claims_checked_total", "shard")
         packed = _counter("paychan_log_packed_segments_total", "shard")
         saved = _counter("paychan_log_packed_saved_bytes_total", "shard")
         failures = _counter("paychan_log_packing_failures_total", "shard")
@@ -174,13 +176,15 @@ class MetricsPage:
             position.add_metric(shard, seen.position)
             written.add_metric(shard, seen.log_bytes)
             verdicts.add_metric(shard, seen.verdicts_refused)
+            covered.add_metric(shard, seen.covered)
+            checked.add_metric(shard, seen.covered_checked)
             packed.add_metric(shard, seen.packed_segments)
             saved.add_metric(shard, seen.packed_saved_bytes)
             failures.add_metric(shard, seen.packing_failures)
             for rule, count in seen.risk_refused.items():
                 risk.add_metric([*shard, rule], count)
         yield from (syncs, channels, held, position, written, risk, verdicts)
-        yield from (packed, saved, failures)
+        yield from (covered, checked, packed, saved, failures)
 
 
 async def _ask(lane: Lane) -> ShardStatistics | None:

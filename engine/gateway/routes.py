@@ -23,6 +23,7 @@ from engine.core.commands import (
     ResolveDispute,
     SettleChannel,
 )
+from engine.core.events import ClaimCovered
 from engine.core.types import (
     CHANNEL_ID_BYTES,
     DROPS_MAX,
@@ -250,12 +251,14 @@ COMMANDS: Final[dict[str, tuple[type[Any], Callable[[ChannelId, Any], AnyCommand
 
 def _past(shard: int, entry: HistoryEntry) -> dict[str, Any]:
     claim = entry.claim
+    covered = {"covered_by": claim.covered_by} if isinstance(claim, ClaimCovered) else {}
     return {
         "sequence": claim.sequence,
         "amount": JSON.drops(claim.amount),
         "signature": JSON.octets(claim.signature),
         "position": position_of(shard, entry.position),
         "at": JSON.time(entry.at),
+        **covered,
     }
 
 

@@ -36,6 +36,8 @@ METRICS: Final = {
     "paychan_log_packed_saved_bytes_total": "Bytes that packing has freed.",
     "paychan_log_packing_failures_total": "Times a segment could not be packed; it may be damaged.",
     "paychan_risk_refused_total": "Claims refused by a risk rule.",
+    "paychan_covered_claims_total": "Claims accepted on the signature of a newer one.",
+    "paychan_covered_claims_checked_total": "Covered claims whose own signature a shard checked.",
     "paychan_verdicts_refused_total": "Batches a shard refused because their seal was not true.",
 }
 """Name and help text of every metric of our own."""

@@ -61,3 +61,8 @@ class RiskOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bad_signatures_max: Annotated[int, Meta(ge=0)] = 0
     window_s: Count = 60
     channels_watched_max: Count = 100_000
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any rule is on."""
+        return bool(self.velocity_claims_max or self.velocity_drops_max or self.bad_signatures_max)

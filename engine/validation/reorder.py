@@ -67,6 +67,10 @@ class HoldBuffer:
             del self._by_channel[channel_id]
         return held
 
+    def holds(self, channel_id: bytes) -> bool:
+        """Say whether any claim waits for a channel."""
+        return channel_id in self._by_channel
+
     def expired(self, at: int) -> list[Held]:
         """Remove and return the claims whose time is up, oldest first."""
         late: list[Held] = []

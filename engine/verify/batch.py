@@ -3,6 +3,7 @@
     msgpack array of items, the last two of them probes
     item = [channel_id, public_key, amount, signature, sequence, previous, sent_at]
     verdicts = one byte an item in order, 1 good, 0 bad; so the last two must be 0, 1
+               where the newest claim of a channel speaks for all (`newest.py`), 2 not looked at
 
 The one rule: a batch without its two probes proves nothing, so it decides nothing.
 """
@@ -23,6 +24,9 @@ ITEM_BYTES_MAX: Final = 206
 
 PROBE_VERDICTS: Final = b"\0\1"
 PROBE_COUNT: Final = len(PROBE_VERDICTS)
+
+EVERY_VERDICTS: Final = b"\0\1"
+"""The verdicts there are where every signature is checked."""
 
 BATCH_BYTES_MAX: Final = 3 + (CLAIMS_PER_BATCH_MAX + PROBE_COUNT) * ITEM_BYTES_MAX
 """Some 412 KiB; a batch of ordinary claims has 160 bytes each."""
@@ -148,10 +152,13 @@ def ends_with_probes(blob: bytes) -> bool:
     return blob.endswith(_PROBE_TAILS)
 
 
-def are_plausible(verdicts: bytes, count: int) -> bool:
-    """Say whether `verdicts` could be a working verifier's on `count` claims and two probes."""
+def are_plausible(verdicts: bytes, count: int, known: bytes = EVERY_VERDICTS) -> bool:
+    """Say whether `verdicts` could be a working verifier's on `count` claims and two probes.
+
+    `known` are the verdicts that verifiers of this engine give.
+    """
     return (
         len(verdicts) == count + PROBE_COUNT
         and verdicts.endswith(PROBE_VERDICTS)
-        and not verdicts.translate(None, b"\0\1")
+        and not verdicts.translate(None, known)
     )

@@ -1,7 +1,11 @@
 """What an operator can set about checking signatures."""
 
+from typing import Literal
+
 import msgspec
 
+from engine.verify.batch import EVERY_VERDICTS
+from engine.verify.newest import NEWEST_VERDICTS
 from engine.verify.schemes import KEY_CACHE_MAX
 
 
@@ -9,6 +13,8 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How signatures are checked.
 
     Attributes:
+        verification: `every`: each signature is checked. `newest`: of the claims of a channel in
+            one batch the newest is checked, and covers the older ones; not with risk rules.
         verifiers: Workers to start.
         verify_timeout_s: How long one worker may take over one batch, queue at its door included.
         wait_timeout_s: How long one batch waits for a worker with room.
@@ -20,6 +26,7 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         key_cache_max: Parsed keys a worker keeps, some 0.5 KB each.
     """
 
+    verification: Literal["every", "newest"] = "every"
     verifiers: int = 2
     verify_timeout_s: float = 5.0
     wait_timeout_s: float = 10.0
@@ -29,6 +36,16 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     restart_backoff_s: float = 0.2
     restart_backoff_max_s: float = 10.0
     key_cache_max: int = KEY_CACHE_MAX
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the newest claim of a channel covers the older ones of its batch."""
+        return self.verification == "newest"
+
+    @property
+    def known_verdicts(self) -> bytes:
+        """The verdicts that verifiers give."""
+        return NEWEST_VERDICTS if self.is_newest else EVERY_VERDICTS
 
     def __post_init__(self) -> None:
         """Refuse numbers with which nothing would ever be checked."""

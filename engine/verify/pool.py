@@ -226,7 +226,8 @@ class VerifierPool:
             self._counts.busy_s += loop.time() - started
             seat.outstanding -= 1
             self._wake()
-        if isinstance(answer, bytes) and are_plausible(answer[:-SEAL_BYTES], count):
+        known = self._options.known_verdicts
+        if isinstance(answer, bytes) and are_plausible(answer[:-SEAL_BYTES], count, known):
             seat.failures_in_row = 0
             seat.seals.append(answer[-SEAL_BYTES:])
             return answer

@@ -18,7 +18,13 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Final
 
-from engine.verify.batch import PROBE_COUNT, are_plausible, ends_with_probes, item_count
+from engine.verify.batch import (
+    EVERY_VERDICTS,
+    PROBE_COUNT,
+    are_plausible,
+    ends_with_probes,
+    item_count,
+)
 from engine.verify.errors import SealKeyError, SealRefusal, SealRefusedError
 
 SEAL_KEY_BYTES: Final = 32
@@ -33,8 +39,10 @@ def seal(key: bytes, blob: bytes, verdicts: bytes) -> bytes:
     return verdicts + _mac(key, blob, verdicts)
 
 
-def open_sealed(key: bytes, blob: bytes, sealed: bytes) -> bytes:
+def open_sealed(key: bytes, blob: bytes, sealed: bytes, known: bytes = EVERY_VERDICTS) -> bytes:
     """Return the verdicts on the claims of `blob`, one byte each in order, probes cut off.
+
+    `known` are the verdicts that verifiers of this engine give.
 
     Raises:
         SealRefusedError: not sealed by a verifier of ours for this very batch, or sealed by one
@@ -45,7 +53,7 @@ def open_sealed(key: bytes, blob: bytes, sealed: bytes) -> bytes:
         raise SealRefusedError(SealRefusal.FOREIGN)
     if not ends_with_probes(blob):
         raise SealRefusedError(SealRefusal.UNPROBED)
-    if not are_plausible(verdicts, item_count(blob) - PROBE_COUNT):
+    if not are_plausible(verdicts, item_count(blob) - PROBE_COUNT, known):
         raise SealRefusedError(SealRefusal.PROBE)
     return verdicts[:-PROBE_COUNT]
 

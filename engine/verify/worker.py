@@ -6,25 +6,31 @@ from typing import Final
 from engine.core.claim import signing_message
 from engine.core.types import CHANNEL_ID_BYTES
 from engine.verify.batch import Item, decode_batch
+from engine.verify.newest import judge_newest
 from engine.verify.schemes import KEY_CACHE_MAX, SignatureChecker
 from engine.verify.seal import SEAL_KEY_BYTES, seal
 from engine.verify.selftest import run_self_test
 
 GOOD: Final = 1
-"""The verdict byte of a claim the ledger would take; 0 is the only other."""
+"""The verdict byte of a claim the ledger would take; `newest.COVERED` is none."""
 
 
 class VerifierWorker:
     """Checks signatures and seals what it found. A plain class; `channels.cluster` wraps it.
 
+    With `newest` it checks one claim of each channel in a batch (`newest.py`).
+
     Raises:
         SelfTestFailedError: the libraries of this machine judge wrongly; do not serve with them.
     """
 
-    def __init__(self, seal_key: bytes, key_cache_max: int = KEY_CACHE_MAX) -> None:
+    def __init__(
+        self, seal_key: bytes, key_cache_max: int = KEY_CACHE_MAX, *, newest: bool = False
+    ) -> None:
         if len(seal_key) != SEAL_KEY_BYTES:
             raise ValueError(f"a seal key is {SEAL_KEY_BYTES} bytes, got {len(seal_key)}")
         self._seal_key = seal_key
+        self._newest = newest
         self._checker = SignatureChecker(key_cache_max)
         run_self_test(self._checker.verify)
 
@@ -34,8 +40,12 @@ class VerifierWorker:
         Raises:
             MalformedBatchError: `blob` is no batch.
         """
-        verdicts = bytes(map(self._is_good, decode_batch(blob)))
-        return seal(self._seal_key, blob, verdicts)
+        return seal(self._seal_key, blob, self._judge(decode_batch(blob)))
+
+    def _judge(self, items: list[Item]) -> bytes:
+        if self._newest:
+            return judge_newest(items, self._is_good)
+        return bytes(map(self._is_good, items))
 
     def _is_good(self, item: Item) -> bool:
         # Nothing inside one item may raise: it would cost all claims of the batch their verdict.

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bench import suite
 from bench.cases import growth, overload, points
-from bench.stage import ClaimsConfig
+from bench.options import ClaimsConfig
 from bench.stream import Percentiles, Slice, Tally
 from engine.cli.bench import all_parts
 from tests.bench.lines import line

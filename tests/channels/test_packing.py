@@ -30,12 +30,12 @@ from engine.channels.journal import (
 )
 from engine.channels.machine import THIS_MACHINE, Machine
 from engine.channels.recovery import recover_committed, state_hash
-from engine.core.events import EVENT_TYPES, AnyEvent
+from engine.core.events import AnyEvent
 from engine.core.types import Checks, TimeNs
 from engine.validation.options import ValidationOptions
 from tests.builders import NOON, make_event
 from tests.channels.test_host import Harness
-from tests.channels.test_journal import IDS, any_event, claim, plain_claims
+from tests.channels.test_journal import IDS, KINDS, any_event, claim, plain_claims
 from tests.channels.world import item
 from tests.wal.disk import NEVER, QUICK, BreakingFiles, flip
 from tests.wal.test_pack import manifest_of
@@ -183,7 +183,7 @@ def test_a_claim_takes_less_than_74_bytes_however_it_was_committed(batch: int) -
 
 def test_the_payload_is_what_it_was(golden: Callable[[Path, bytes], None]) -> None:
     """Segments packed by an earlier version must be read: see `COLUMNS_VERSION`."""
-    made = [make_event(kind) for kind in EVENT_TYPES]
+    made = [make_event(kind) for kind in KINDS]
     key = PrivateKey.from_int(7)
     for number in range(2, 5):
         signature = key.sign(bytes([number]) * 32, hasher=None)

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from engine.channels.journal import OS_FILES, Files, LogOptions, ShardJournal
+from engine.channels.journal import OS_FILES, Files, LogOptions, ShardJournal, read_committed
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Reply
 from engine.channels.recovery import recover, state_hash
 from engine.channels.shard import Shard
@@ -20,12 +20,14 @@ from engine.validation.options import ValidationOptions
 from engine.validation.pipeline import Pipeline
 from engine.validation.risk import RiskRule, RiskStage
 from engine.verify.batch import Item, encode_batch, with_probes
+from engine.verify.options import VerifyOptions
 from engine.verify.worker import VerifierWorker
 from tests.builders import NOON, open_command
 from tests.verify.payers import Payer, make_payer
 
 SEAL_KEY = bytes(range(32))
 VERIFIER = VerifierWorker(SEAL_KEY)
+NEWEST_VERIFIER = VerifierWorker(SEAL_KEY, newest=True)
 GATEWAY = "gateway-a"
 LOG = LogOptions(segment_bytes=65_536, spare_in_background=False)
 SECP256K1, ED25519 = make_payer("secp256k1"), make_payer("ed25519")
@@ -102,7 +104,10 @@ class Desk:
         rules: tuple[RiskRule, ...] = (),
         wrap: Callable[[ShardJournal], Journal] | None = None,
         files: Files = OS_FILES,
+        verify: VerifyOptions | None = None,
     ) -> None:
+        self.verify = verify or VerifyOptions()
+        self.verifier = NEWEST_VERIFIER if self.verify.is_newest else VERIFIER
         self.directory = directory
         self.clock = ManualClock()
         self.validation = validation or ValidationOptions()
@@ -120,6 +125,7 @@ class Desk:
         journal: Journal = self.log if self._wrap is None else self._wrap(self.log)
         self.pipeline = Pipeline(self.validation, RiskStage(self.rules))
         self.shard = Shard(journal, self.log.epoch, SEAL_KEY, self.pipeline, self.clock, recovered)
+        self.shard.known_verdicts = self.verify.known_verdicts
         self.turns: Counter[str] = Counter()
 
     def crash(self) -> None:
@@ -155,7 +161,7 @@ class Desk:
         blob = changes.get("blob", blob_of(items))
         turn = changes.get("turn", self.turns[gateway])
         epoch = changes.get("epoch", self.shard.epoch)
-        sealed = VERIFIER.verify(blob) if sealed is None else sealed
+        sealed = self.verifier.verify(blob) if sealed is None else sealed
         reply = self.shard.commit(gateway, epoch, turn, blob, sealed)
         self.turns[gateway] += reply.refused is None
         return reply
@@ -184,6 +190,10 @@ class Desk:
     def events(self) -> list[AnyEvent]:
         """Return every event of the log, oldest first."""
         return [event for _, events in self.log.read_batches(1) for event in events]
+
+    def events_on_disk(self) -> list[AnyEvent]:
+        """Return the same, once the log is closed."""
+        return [event for _, events in read_committed(self.directory) for event in events]
 
     def kinds(self) -> list[str]:
         return [type(event).__name__ for event in self.events()]

@@ -30,6 +30,8 @@ def test_check_is_silent_on_standard_output_and_counts_what_was_given(run, file)
     [
         ("[shard]\ntick_ns = 1\n", "shard.tick_ns"),
         ("[shard]\ntick_ms = 0\n", "tick_ms"),
+        ('[verify]\nverification = "oldest"\n', "verification"),
+        ('[verify]\nverification = "newest"\n[risk]\nvelocity_claims_max = 5\n', "risk"),
         ("no toml", "paychan.toml"),
     ],
 )
@@ -39,6 +41,11 @@ def test_what_does_not_hold_is_named(run, file, verb, text, named):
     seen = run("config", verb, "--config", file)
     assert (seen.code, seen.out) == (2, "")
     assert named in seen.err
+
+
+def test_the_newest_may_speak_for_all_where_no_rule_of_risk_does(run, file):
+    file.write_text('[verify]\nverification = "newest"\n')
+    assert run("config", "check", "--config", file).code == 0
 
 
 def test_the_server_s_address_in_the_environment_is_no_setting(run, monkeypatch):

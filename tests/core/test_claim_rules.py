@@ -4,8 +4,9 @@ import pytest
 
 from engine.core import commands
 from engine.core.claim import NO_CLAIM_DIGEST, claim_digest
+from engine.core.opening import decide_open
 from engine.core.rejections import RejectCode, Rejected
-from engine.core.transition import decide, decide_open, replay
+from engine.core.transition import decide, replay
 from engine.core.types import NS_PER_S, SEQUENCE_MAX, Checks, State
 from tests.builders import (
     CHANNEL_ID,

@@ -8,8 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from engine.core import commands
 from engine.core.channel import Channel
 from engine.core.events import decode_event, encode_event
+from engine.core.opening import decide_open
 from engine.core.rejections import RejectCode, Rejected
-from engine.core.transition import decide, decide_open, decide_refusal, replay
+from engine.core.transition import decide, decide_refusal, replay
 from engine.core.types import NS_PER_S, Checks, State
 from tests.builders import CHANNEL_ID, NOON, SETTLE_DELAY_S, claim_command, open_command, taken
 

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine.core import events, invariants
+from engine.core.channel import Proven
 from engine.core.invariants import InvariantBroken, check
 from engine.core.transition import apply
 from engine.core.types import State
@@ -84,6 +85,12 @@ BROKEN = [
         NEXT,
         {"claimed": 500, "unredeemed": 500, "available": 500},
         "each new sequence raises the amount, and nothing else does",
+    ),
+    (
+        ACTIVE,
+        NEXT,
+        {"proven": Proven(0, 0, 2)},
+        "covered claims are followed by the one that covers them",
     ),
     (None, OPENED, {"version": 2}, "the first event makes version 1"),
     (None, OPENED, {"available": 999}, "accounts must add up to the capacity"),

@@ -4,16 +4,15 @@ import pytest
 
 from engine.core import commands, events
 from engine.core.channel import Channel
+from engine.core.opening import decide_open, terms_of
 from engine.core.rejections import RejectCode, Rejected
 from engine.core.transition import (
     COMMANDS,
     TRANSITIONS,
     apply,
     decide,
-    decide_open,
     decide_refusal,
     replay,
-    terms_of,
 )
 from engine.core.types import DROPS_MAX, NS_PER_S, Checks, Sequencing, State
 from tests.builders import (
@@ -21,6 +20,7 @@ from tests.builders import (
     NOON,
     SETTLE_DELAY_S,
     claim_command,
+    cover_command,
     make_channel,
     make_event,
     open_command,
@@ -34,6 +34,7 @@ AFTER_EVENT = text_table("""
     ChannelOpened      -        -         -         -         -
     FundingConfirmed   Active   -         -         -         -
     ClaimReceived      -        Active    -         -         -
+    ClaimCovered       -        Active    -         -         -
     ClaimRejected      Pending  Active    Settling  Disputed  Settled
     ChannelFunded      -        Active    Settling  -         -
     CloseRequested     -        Settling  -         -         -
@@ -48,6 +49,7 @@ OF_COMMAND = text_table("""
     OpenChannel              wrong_state       wrong_state     wrong_state     wrong_state        wrong_state
     ConfirmFunding           FundingConfirmed  wrong_state     wrong_state     wrong_state        wrong_state
     SubmitClaim              not_active        ClaimReceived   not_active      not_active         not_active
+    CoverClaim               not_active        ClaimCovered    not_active      not_active         not_active
     FundChannel              wrong_state       ChannelFunded   ChannelFunded   wrong_state        wrong_state
     RequestClose             wrong_state       CloseRequested  wrong_state     wrong_state        wrong_state
     SettleChannel            wrong_state       wrong_state     ChannelSettled  wrong_state        wrong_state
@@ -63,6 +65,7 @@ MOVES = text_table("""
     event              state     available  unredeemed  redeemed  returned  capacity
     FundingConfirmed   Pending   0          0           0         0         0
     ClaimReceived      Active    -300       +300        0         0         0
+    ClaimCovered       Active    -300       +300        0         0         0
     ClaimRejected      Active    0          0           0         0         0
     ClaimRejected      Settled   0          0           0         0         0
     ChannelFunded      Active    +500       0           0         0         +500
@@ -91,6 +94,8 @@ def sample_command(word: str) -> commands.AnyCommand:
         return open_command()
     if name == "SubmitClaim":
         return claim_command(2, 400)
+    if name == "CoverClaim":
+        return cover_command(2, 400, covered_by=3)
     bodies = {"FundChannel": {"amount": 500}, "ResolveDispute": {"outcome": outcome}}
     return getattr(commands, name)(channel_id=CHANNEL_ID, **bodies.get(name, {}))
 

@@ -27,6 +27,11 @@ INCREMENTS: Final = "tests/wal/test_increments.py"
 PACK: Final = "tests/wal/test_pack.py"
 COPIES: Final = "tests/wal/test_copying.py"
 INVARIANTS: Final = "tests/core/test_invariants.py"
+NEWEST: Final = "tests/verify/test_newest.py"
+COVERING: Final = "tests/channels/test_covering.py"
+COVERED: Final = "tests/channels/test_covered.py"
+HISTORIES: Final = "tests/channels/test_newest.py"
+COVERED_STATE: Final = "tests/core/test_covering.py"
 
 
 class Mutant(NamedTuple):
@@ -324,7 +329,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a verifier whose answer makes no sense is not believed", "engine/verify/pool.py",
-        "are_plausible(answer[:-SEAL_BYTES], count)", "answer", ("tests/verify/test_pool.py",),
+        "are_plausible(answer[:-SEAL_BYTES], count, known)", "answer",
+        ("tests/verify/test_pool.py",),
     ),
     Mutant(
         "the self-test of a verifier", "engine/verify/worker.py",
@@ -354,6 +360,77 @@ MUTANTS: Final = (
     Mutant(
         "the same number with another amount is a conflict", "engine/validation/pipeline.py",
         "        if first.amount != claim.amount:", "        if False:", (CLAIMS,),
+    ),
+    # What a newer claim covers
+    Mutant(
+        "a claim that is no part of a run is decided on its own signature",
+        "engine/channels/covering.py",
+        "verdicts[index] = is_signed(items[index])", "verdicts[index] = 1", (COVERING, HISTORIES),
+    ),
+    Mutant(
+        "a run ends with a claim that was checked", "engine/channels/covering.py",
+        "if newest == COVERED or not covered or", "if not covered or", (COVERING, HISTORIES),
+    ),
+    Mutant(
+        "no run while a claim is held", "engine/channels/covering.py",
+        " or pipeline.held.holds(channel.terms.channel_id):", ":", (COVERING, HISTORIES),
+    ),
+    Mutant(
+        "no run past the rules of risk", "engine/channels/covering.py",
+        "pipeline.risk.rules or ", "", (COVERING,),
+    ),
+    Mutant(
+        "no run past a skewed clock", "engine/channels/covering.py",
+        "            if refuse_skew(claim, at, pipeline.options.clock_skew_max_s) is not None:",
+        "            if False:", (COVERING,),
+    ),
+    Mutant(
+        "a run is of claims with the channel's own key", "engine/channels/covering.py",
+        "if refuse_key(channel, items[index].public_key) is None", "if True", (COVERING,),
+    ),
+    Mutant(
+        "no claim covers those of another key", "engine/verify/newest.py",
+        "(item.channel_id, item.public_key), []", '(item.channel_id, b""), []', (NEWEST,),
+    ),
+    Mutant(
+        "no claim covers those of another channel", "engine/verify/newest.py",
+        "(item.channel_id, item.public_key), []", '(b"", item.public_key), []', (NEWEST,),
+    ),
+    Mutant(
+        "the largest claim is the one that is checked", "engine/verify/newest.py",
+        "        indexes.sort(key=lambda index: items[index].amount)\n", "", (NEWEST,),
+    ),
+    Mutant(
+        "a bad claim covers nothing", "engine/verify/newest.py",
+        "            if verdicts[index]:\n                break", "            break", (NEWEST,),
+    ),
+    Mutant(
+        "where every signature is checked no claim is covered", "engine/verify/batch.py",
+        'EVERY_VERDICTS: Final = b"\\0\\1"', 'EVERY_VERDICTS: Final = b"\\0\\1\\2"',
+        (NEWEST, COVERING),
+    ),
+    Mutant(
+        "a covered claim and its proof share a frame", "engine/channels/covered.py",
+        "            if proved <= event.amount:", "            if False:", (COVERED,),
+    ),
+    Mutant(
+        "a run ends with the claim that it named", "engine/core/transition.py",
+        "    if proven is not None and sequence != proven.covered_by:", "    if False:",
+        (COVERED_STATE,),
+    ),
+    Mutant(
+        "a channel keeps the newest signature that was checked", "engine/core/transition.py",
+        "signature=channel.signature, proven=proven", "proven=proven", (COVERED_STATE, HISTORIES),
+    ),
+    Mutant(
+        "what is redeemed is what was checked", "engine/core/channel.py",
+        "return (proven.amount, proven.sequence) if proven else (self.claimed, self.sequence)",
+        "return self.claimed, self.sequence", (COVERED_STATE, HISTORIES),
+    ),
+    Mutant(
+        "the place of the best claim is that of a checked one", "engine/channels/actor.py",
+        "            if kind is ClaimReceived:\n", "            if True:\n",
+        (HISTORIES,),
     ),
     # What a channel may become
     Mutant(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiohttp
 import msgspec
@@ -175,7 +175,9 @@ def encoded(body: Any) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def door_to_engine(datadir: Path, **changes: Any) -> AsyncIterator[Door]:
+async def door_to_engine(
+    datadir: Path, verification: Literal["every", "newest"] = "every", **changes: Any
+) -> AsyncIterator[Door]:
     """Run an engine and its gateway; `changes` are fields of the gateway's options."""
     config = Config(
         datadir=str(datadir),
@@ -183,7 +185,7 @@ async def door_to_engine(datadir: Path, **changes: Any) -> AsyncIterator[Door]:
         placement=PlacementOptions(runtime="inline", shards=2),
         lane=LaneOptions(linger_us=0),
         validation=ValidationOptions(hold_ms=300),
-        verify=VerifyOptions(verifiers=1),
+        verify=VerifyOptions(verifiers=1, verification=verification),
     )
     async with app.running(config) as engine, aiohttp.ClientSession() as session:
         state = GatewayState(engine.router, engine.pool, engine.feed, config.gateway)

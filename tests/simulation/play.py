@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Literal
 from unittest import mock
 
 import msgspec
@@ -37,6 +38,8 @@ from tests.simulation.signed import CHANNELS, RememberingChecker
 from tests.simulation.timeline import Stuck, VirtualLoop, clock_of, end_tasks
 from tests.simulation.world import Broken, World
 from wal import verify
+
+Verification = Literal["every", "newest"]
 
 PLAY_MAX_S = 120.0
 FINISH_MAX_S = 120.0
@@ -104,16 +107,16 @@ class Operator:
 class Play:
     """One history while it is played."""
 
-    def __init__(self, number: int, loop: VirtualLoop) -> None:
+    def __init__(self, number: int, loop: VirtualLoop, verification: Verification) -> None:
         self.world = World(number, loop, _datadir(1))
         chance = self.world.draw("play")
         shards = chance.choice((1, 2))
         self.world = World(number, loop, _datadir(shards))
-        self.history = History(self.world)
+        self.history = History(self.world, newest=verification == "newest")
         self.faults = Faults(self.world, chance.randint(1, 8))
         self.world.checker, self.world.nemesis = self.history, self.faults
         self._rounds = chance.randint(3, 12)
-        self._config = _config(shards, chance)
+        self._config = _config(shards, chance, verification)
         numbers = chance.sample(range(CHANNELS), chance.randint(1, 5))
         self._clients = [Client(self.world, self.history, one) for one in numbers]
         self._end = chance.choice(("told to stop", "killed", "without power"))
@@ -163,12 +166,12 @@ class Play:
                 raise Broken(f"shard {shard} is damaged at the end: {report}")
 
 
-def play(number: int) -> Played:
-    """Play history `number`."""
+def play(number: int, verification: Verification = "every") -> Played:
+    """Play history `number`, in an engine with this setting."""
     loop = VirtualLoop()
     broken = ""
     with clock_of(loop):
-        act = Play(number, loop)
+        act = Play(number, loop, verification)
         try:
             loop.run_until_complete(act.run())
         except Stuck:
@@ -244,7 +247,7 @@ def _datadir(shards: int) -> Path:
     return folder.resolve()
 
 
-def _config(shards: int, chance: Random) -> Config:
+def _config(shards: int, chance: Random, verification: Verification) -> Config:
     """Return settings under which a short history has all that a long one has."""
     return Config(
         datadir=str(_datadir(shards)),
@@ -264,5 +267,10 @@ def _config(shards: int, chance: Random) -> Config:
             silent_after_ms=chance.choice((500, 2_000)),
         ),
         validation=ValidationOptions(hold_ms=300),
-        verify=VerifyOptions(verify_timeout_s=0.5, wait_timeout_s=1.0, restart_backoff_s=0.05),
+        verify=VerifyOptions(
+            verification=verification,
+            verify_timeout_s=0.5,
+            wait_timeout_s=1.0,
+            restart_backoff_s=0.05,
+        ),
     )

@@ -15,6 +15,7 @@ from engine.channels.journal import CorruptLogError
 from engine.channels.machine import Machine
 from engine.channels.space import Room
 from engine.ports import Shard, ShardDown, VerdictWorker
+from engine.verify.options import VerifyOptions
 from engine.verify.seal import seal
 from engine.verify.worker import VerifierWorker
 from tests.simulation.disk import Killed, SimFiles
@@ -248,12 +249,12 @@ class SimShard:
 class SimVerifier:
     """A verifier's process: the real worker, which may die, hang or lie. See `VerdictWorker`."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, number: int, options: VerifyOptions) -> None:
         self.number = number
         self.mode = ""
         self.gone = False
         self._world = world
-        self._worker = VerifierWorker(SEAL_KEY, 64)
+        self._worker = VerifierWorker(SEAL_KEY, 64, newest=options.is_newest)
 
     async def verify(self, blob: bytes) -> bytes:
         if self.gone or self.mode == "hangs":
@@ -305,6 +306,6 @@ class SimRuntime:
         self.shards.append(SimShard(self._world, settings))
         return self.shards[-1]
 
-    async def verifier(self, datadir: Path, key_cache_max: int) -> VerdictWorker:
-        self.verifiers.append(SimVerifier(self._world, len(self.verifiers)))
+    async def verifier(self, datadir: Path, options: VerifyOptions) -> VerdictWorker:
+        self.verifiers.append(SimVerifier(self._world, len(self.verifiers), options))
         return self.verifiers[-1]

@@ -58,6 +58,18 @@ def test_every_promise_holds_in_thousands_of_histories():
     assert len(played) == len(MANY)
 
 
+def test_every_promise_holds_where_the_newest_claim_covers_the_others():
+    played = [play(number, "newest") for number in QUICK]
+    assert [f"{one.number}: {one.broken}" for one in played if one.broken] == []
+    assert totals(played)["covered"] > 100
+
+
+@pytest.mark.slow
+def test_every_promise_holds_in_hundreds_of_histories_with_covered_claims():
+    played = [play(number, "newest") for number in range(5_000, 5_300)]
+    assert [f"{one.number}: {one.broken}" for one in played if one.broken] == []
+
+
 def test_what_was_found_once_stays_mended():
     assert broken(iter(FOUND)) == []
 

@@ -102,14 +102,15 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def redeemable(channel: Channel, position: str | None) -> Redeemable:
-    """Return the line of a channel that has taken a claim."""
+    """Return the line of a channel that has taken a claim: the newest that was checked."""
     terms = channel.terms
+    amount, sequence = channel.best
     return Redeemable(
         channel_id=terms.channel_id.hex().upper(),
         public_key=terms.public_key.hex().upper(),
-        amount=str(channel.claimed),
+        amount=str(amount),
         signature=channel.signature.hex().upper(),
-        sequence=channel.sequence,
+        sequence=sequence,
         position=position,
         destination=terms.destination,
         source=terms.source,

@@ -102,7 +102,7 @@ class _Weighing:
         if not isinstance(event, ClaimReceived):
             self.other_events += 1
             return
-        if not sound and not self._is_signed(event):
+        if not (sound and type(event) is ClaimReceived) and not self._is_signed(event):
             self.unproven += 1
             return
         self.counts[event.channel_id] = self.counts.get(event.channel_id, 0) + 1
@@ -183,6 +183,10 @@ def _saved(channel: Channel | None, claim: ClaimReceived, position: str) -> Rede
     if channel is None:
         return None
     told = msgspec.structs.replace(
-        channel, claimed=claim.amount, sequence=claim.sequence, signature=claim.signature
+        channel,
+        claimed=claim.amount,
+        sequence=claim.sequence,
+        signature=claim.signature,
+        proven=None,
     )
     return redeemable(told, position)
