@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,8 +120,8 @@ async def served(
             await process.wait()
 
 
-async def open_channels(url: str, bodies: Sequence[dict[str, Any]]) -> None:
-    """Open channels, many at a time.
+async def open_channels(url: str, bodies: Iterable[dict[str, Any]]) -> None:
+    """Open channels, many at a time; a body is made when its turn comes.
 
     Raises:
         RuntimeError: one was refused.
@@ -136,7 +136,7 @@ async def open_channels(url: str, bodies: Sequence[dict[str, Any]]) -> None:
 
     connector = aiohttp.TCPConnector(limit=OPENINGS_AT_ONCE)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as tasks:
-        for _ in range(min(OPENINGS_AT_ONCE, len(bodies))):
+        for _ in range(OPENINGS_AT_ONCE):
             tasks.create_task(some(session))
 
 

@@ -5,6 +5,7 @@ some 900 bytes in the shard and 400 in the gateway's view; a Ray actor is a proc
 """
 
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,11 +44,11 @@ async def run(
 
 
 async def _many(engine: Served, channels: int) -> dict[str, Any]:
-    bodies = [opening(make_payer(number, "secp256k1")) for number in range(WARM_UP + channels)]
-    await open_channels(engine.url, bodies[:WARM_UP])
+    bodies = (opening(make_payer(number, "secp256k1")) for number in range(WARM_UP + channels))
+    await open_channels(engine.url, islice(bodies, WARM_UP))
     before = _private_bytes(engine)
     started = time.perf_counter()
-    await open_channels(engine.url, bodies[WARM_UP:])
+    await open_channels(engine.url, bodies)
     took = time.perf_counter() - started
     return {
         "bytes_per_channel": round((_private_bytes(engine) - before) / channels),

@@ -89,7 +89,7 @@ class Stage:
             opening(make_payer(number, config.curve), sequencing=config.sequencing)
             for number in to_open
         )
-        await open_channels(self.engine.url, list(bodies))
+        await open_channels(self.engine.url, bodies)
         self._opened = max(self._opened, self._next)
         parts = planned(config, self._folder, (first, self._next), claims)
         await asyncio.to_thread(write_all, parts, os.cpu_count() or 1)
