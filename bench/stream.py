@@ -17,6 +17,11 @@ import msgspec
 
 Send = Callable[[memoryview], None]
 MS: Final = 1_000
+WAKE_MIN_S: Final = 0.001
+"""uvloop counts in milliseconds: for less it would be back at once, and the load would spin.
+
+A message may so be sent a millisecond after it was due, and that counts as the engine's.
+"""
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -114,7 +119,8 @@ class Stream:
             return False
         if due > now:
             if self._alarm is None:
-                self._alarm = asyncio.get_running_loop().call_later(due - now, self._wake)
+                wait_s = max(due - now, WAKE_MIN_S)
+                self._alarm = asyncio.get_running_loop().call_later(wait_s, self._wake)
             return False
         message = next(self._messages, None)
         if message is None:

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.claims import ceiling_of, claims_for
-from bench.options import ClaimsConfig, Told
+from bench.options import AT_A_RATE, ClaimsConfig, Told
 from bench.stage import Phase, Stage, staged
 
 RATES = (100.0, 1_000.0)
@@ -24,6 +24,7 @@ async def run(
     config: ClaimsConfig, folder: Path, told: Told, *, shares: tuple[float, ...] = SHARES
 ) -> dict[str, Any]:
     """Return the rows of all rates."""
+    config = replace(config, claims_per_frame=AT_A_RATE)
     total = 1 + len(RATES) + len(shares)
     async with staged(config, folder) as stage:
         told(0, total)

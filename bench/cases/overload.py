@@ -1,7 +1,7 @@
 """What happens when twice as much is offered as can be taken?
 
-The maximum is measured first, in a closed loop on the same engine. Then twice of it is due, over
-16 connections in frames of 16, for as long as asked; meanwhile a probe of its own sends 50 single
+The maximum is measured first, in a closed loop on the same engine, over 16 connections in frames of
+16. Then twice of it is due, in the same way, for as long as asked; meanwhile a probe of its own sends 50 single
 claims a second, from before the flood until after it. Channels go by amount: a claim that was
 refused is made up for by the next one, as with any payer who goes on paying.
 
@@ -36,7 +36,9 @@ STEPS: Final = 5
 
 async def run(config: ClaimsConfig, folder: Path, told: Told) -> dict[str, Any]:
     """Return the figures, and a row for each second of the flood."""
-    config = replace(config, sequencing="amount")
+    config = replace(
+        config, sequencing="amount", connections=CONNECTIONS, claims_per_frame=PER_FRAME
+    )
     ceiling = ceiling_of(config)
     async with staged(config, folder) as stage:
         told(1, STEPS)
