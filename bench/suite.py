@@ -80,8 +80,8 @@ def _latency(size: Size, folder: Path, told: Told) -> Line:
 
 
 def _overload(size: Size, folder: Path, told: Told) -> Line:
-    settings = size.of(("PAYCHAN_LANE__QUEUE_CLAIMS_MAX=1024",), ())
-    return asyncio.run(overload.run(size.base(settings=settings), folder, told))
+    few = {"settings": ("PAYCHAN_LANE__QUEUE_CLAIMS_MAX=4096",), "window": 2_048}
+    return asyncio.run(overload.run(size.base(**size.of(few, {})), folder, told))
 
 
 def _growth(size: Size, folder: Path, told: Told) -> Line:

@@ -59,6 +59,5 @@ def _row(loop: str, rate: float, phase: Phase) -> dict[str, Any]:
         "p99_ms": latency.p99_ms,
         "p999_ms": latency.p999_ms,
         "max_ms": latency.max_ms,
-        "others": phase.tally.messages
-        and sum(phase.tally.answered.values()) - phase.tally.accepted,
+        "not_accepted": sum(phase.tally.answered.values()) - phase.tally.accepted,
     }

@@ -1,9 +1,9 @@
 """What happens when twice as much is offered as can be taken?
 
 The maximum is measured first, in a closed loop on the same engine, over 16 connections in frames of
-16. Then twice of it is due, in the same way, for as long as asked; meanwhile a probe of its own sends 50 single
-claims a second, from before the flood until after it. Channels go by amount: a claim that was
-refused is made up for by the next one, as with any payer who goes on paying.
+16. Then twice of it is due in the same way, for as long as asked; meanwhile a probe of its own
+sends 50 single claims a second, from before the flood until after it. Channels go by amount: a
+claim that was refused is made up for by the next one, as with any payer who goes on paying.
 
 The sum before the run: a refusal costs the gateway what reading and answering costs, some 4 µs, and
 no signature. So twice the rate takes 4 µs of each 40: goodput 0.9 of the maximum or a little more.
