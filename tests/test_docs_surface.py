@@ -3,14 +3,10 @@
 import os
 import pty
 import re
-import socket
 import subprocess
 import sys
 import termios
-import time
 import typing
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +18,10 @@ from engine import config
 from engine.cli.main import cli
 from engine.core.rejections import RejectCode
 from engine.gateway.problems import STATUS_OF
+from tests.cli.serving import serving
 from tests.test_docs import DOCS, PAGES, ROOT, headings, prose
 
 BIN = Path(sys.executable).parent
-INLINE = '[placement]\nruntime = "inline"\n'
-READY_WITHIN_S = 30
 TREE = re.compile(r"`((?:engine|wal|bench|tests|docs|configs)/[\w./-]*)`")
 METRIC = re.compile(r'"(paychan_[a-z0-9_]+)"')
 CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -122,51 +117,21 @@ def normalised(text: str) -> str:
     return "\n".join(line.strip() for line in text.strip().splitlines() if line.strip())
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_ready(server: str, engine: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline and engine.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{server}/readyz", timeout=1):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.05)  # another process: there is no event to wait for
-    pytest.fail(f"the engine did not become ready:\n{log.read_text()}")
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """The address of an engine of one process, on a free port, in a directory of its own."""
-    listen = f"127.0.0.1:{free_port()}"
-    (tmp_path / "inline.toml").write_text(INLINE)
-    log = tmp_path / "serve.log"
-    with log.open("wb") as output:
-        engine = subprocess.Popen(
-            [
-                *(BIN / "paychan", "serve", "--listen", listen),
-                *("--config", tmp_path / "inline.toml", "--datadir", tmp_path / "data"),
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-        )
-    try:
-        wait_until_ready(f"http://{listen}", engine, log)
-        yield f"http://{listen}"
-    finally:
-        engine.terminate()
-        assert engine.wait(timeout=30) == 0, log.read_text()
+    with serving(tmp_path / "data") as engine:
+        yield engine.url
+        assert engine.stop() == 0, engine.said
 
 
 def typed(script: str, environment: dict[str, str], folder: Path) -> str:
     """Return what a terminal of 100 columns shows when `script` is run in it."""
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (50, 100))
+    # That is its size, and not the one of the terminal that the tests were started in.
+    environment = environment | {"COLUMNS": "100"}
+    environment.pop("LINES", None)
     process = subprocess.Popen(
         ["bash", "-c", script], stdin=end, stdout=end, stderr=end, env=environment, cwd=folder
     )
@@ -192,7 +157,6 @@ def test_the_session_of_the_readme_is_what_happens(server, tmp_path):
         "PAYCHAN_SERVER": server,
         "NO_COLOR": "1",
         "TERM": "dumb",
-        "COLUMNS": "100",
     }
     shown = typed(script, environment, tmp_path).split("\036")[1:]
     assert len(shown) == len(steps)

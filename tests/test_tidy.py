@@ -8,6 +8,11 @@ import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests import conftest
 
 ROOT = Path(__file__).parents[1]
 FUNCTION_LINES_MAX = 60
@@ -83,6 +88,22 @@ def test_imports_point_down():
 def test_the_gate_looks_at_the_program():
     assert {"engine/core/transition.py", "engine/core/types.py"} <= {name(path) for path in PURE}
     assert {name(path).partition("/")[0] for path in PROGRAM} == {"engine", "wal", "bench"}
+
+
+@pytest.mark.parametrize(
+    ("named", "processes"),
+    [
+        (["tests"], 2),
+        (["tests/wal"], 2),
+        (["tests/wal", "tests/test_tidy.py"], 2),
+        (["tests/test_tidy.py"], 0),
+        (["tests/test_tidy.py::test_the_types_hold"], 0),
+    ],
+)
+def test_folders_are_run_side_by_side_and_files_that_are_named_are_not(named, processes):
+    invocation = SimpleNamespace(dir=ROOT)
+    config = SimpleNamespace(args=named, invocation_params=invocation)
+    assert conftest.pytest_xdist_auto_num_workers(config) == processes
 
 
 # Size and shape -----------------------------------------------------------------------------------

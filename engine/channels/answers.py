@@ -20,7 +20,15 @@ def accepted(channel: Channel, position: int) -> Answer:
 
 def covered(channel: Channel, position: int, covered_by: int) -> Answer:
     """The claim was accepted as above, on the strength of the one with sequence `covered_by`."""
-    return replace(accepted(channel, position), covered_by=covered_by)
+    return Answer(
+        Status.ACCEPTED,
+        None,
+        channel.sequence,
+        position,
+        channel.claimed,
+        channel.available,
+        covered_by=covered_by,
+    )
 
 
 def repeated(channel: Channel, first: FirstAnswer) -> Answer:

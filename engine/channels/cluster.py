@@ -18,6 +18,7 @@ import ray  # noqa: TID251  (its one place)
 import structlog
 from ray.exceptions import ActorDiedError, RayError, RayTaskError  # noqa: TID251  (its one place)
 
+from engine.channels.direct import Door, Line, LineBroken, connect
 from engine.channels.host import EXIT_STEP_FAILED, ShardHost, ShardSettings
 from engine.channels.machine import Machine
 from engine.channels.timers import Ticker
@@ -37,10 +38,6 @@ RESTART_LONGEST_S: Final = 15.0
 
 OBJECT_STORE_BYTES: Final = 96 << 20
 """Ray's shared memory; batches travel inside the calls and hardly touch it."""
-
-INLINE_BYTES_MAX: Final = 512 << 10
-"""What travels inside a call: any batch does. Ray's own 100 KiB would send large ones through the
-object store, which costs four times as much a call."""
 
 
 VITAL: Final = frozenset({"raylet", "gcs_server"})
@@ -71,20 +68,50 @@ WORKER: Final = Machine(ticker=ticker_of_worker)
 """The machine of a shard that Ray hosts."""
 
 
+DOOR_MAX_S: Final = 2.0
+"""How long a process may take to say where its door is; without it Ray carries its batches."""
+
+
 class VerifierHost:
     """The process around a verifier: fetches the seal key itself, so no gateway handles it."""
 
     def __init__(self, datadir: str, options: VerifyOptions) -> None:
         seal_key = load_or_create_seal_key(Path(datadir) / "seal.key")
         self._worker = VerifierWorker(seal_key, options.key_cache_max, newest=options.is_newest)
+        self._door = Door({"verify": self._worker.verify})
 
     def verify(self, blob: bytes) -> bytes:
         """Return sealed verdicts."""
         return self._worker.verify(blob)
 
-    def place(self) -> tuple[str, int]:
-        """Return the Ray node and the process."""
-        return ray.get_runtime_context().get_node_id(), os.getpid()
+    def place(self) -> tuple[str, int, str]:
+        """Return the Ray node, the process, and where its door is."""
+        return ray.get_runtime_context().get_node_id(), os.getpid(), self._door.address
+
+
+class OpenShardHost(ShardHost):
+    """The process around a shard, with a door for the batches of gateways on its machine."""
+
+    def __init__(
+        self, settings: ShardSettings, rules: tuple[RiskRule, ...], machine: Machine
+    ) -> None:
+        super().__init__(settings, rules, machine=machine)
+        self._door = Door({"commit": self.commit})
+
+    def place(self) -> tuple[str, int, str]:
+        """Return the Ray node, the process, and where its door is."""
+        return ray.get_runtime_context().get_node_id(), os.getpid(), self._door.address
+
+
+async def _line_to(node: str, address: str) -> Line | None:
+    """Return a line to a door on this machine; None where Ray must carry the calls."""
+    if node != ray.get_runtime_context().get_node_id():
+        return None
+    try:
+        return await connect(address)
+    except OSError as error:  # as in another container on the same machine
+        log.warning("no_direct_line", error=repr(error))
+        return None
 
 
 class RayShard:
@@ -102,11 +129,12 @@ class RayShard:
         self._rules = rules
         self._pause_s = RESTART_FIRST_S
         self._has_lived = False
+        self._line: Line | None = None
         self.starts = 0
         self._start()
 
     def _start(self) -> None:
-        actor: Any = ray.remote(ShardHost)
+        actor: Any = ray.remote(OpenShardHost)
         self._actor = actor.options(max_restarts=-1, max_task_retries=0, **QUIET).remote(
             self._settings, self._rules, machine=WORKER
         )
@@ -119,8 +147,31 @@ class RayShard:
         return self._settings.number
 
     def ask(self, step: str, *arguments: bytes | int | str) -> Awaitable[bytes]:
-        """Start a step in the order of the calls; await its answer."""
-        return self._answer(self._actor, getattr(self._actor, step).remote(*arguments))
+        """Start a step in the order of the calls; await its answer.
+
+        Batches go over a line of their own, which each `hello` sees to: a gateway says it before
+        its first batch and after every one that got no answer.
+        """
+        if step == "commit" and self._line is not None:
+            return self._over_the_line(self._line.call(step, *arguments))
+        answer = self._answer(self._actor, getattr(self._actor, step).remote(*arguments))
+        return self._greeted(answer) if step == "hello" else answer
+
+    async def _greeted(self, hello: Awaitable[bytes]) -> bytes:
+        answer = await hello
+        if self._line is None or not self._line.is_up:
+            self._line = None
+            with contextlib.suppress(RayError, TimeoutError):
+                async with asyncio.timeout(DOOR_MAX_S):
+                    node, _, address = await self._actor.place.remote()
+                    self._line = await _line_to(node, address)
+        return answer
+
+    async def _over_the_line(self, answer: "asyncio.Future[bytes]") -> bytes:
+        try:
+            return await answer
+        except LineBroken as error:
+            raise ShardDown(str(error)) from error
 
     async def _answer(self, actor: Any, reference: "ray.ObjectRef[bytes]") -> bytes:
         try:
@@ -151,19 +202,26 @@ class RayVerifier:
     def __init__(self, datadir: Path, options: VerifyOptions) -> None:
         self._arguments = (str(datadir), options)
         self._node, self._pid = "", 0
+        self._line: Line | None = None
         self._actor = self._start()
 
     async def ready(self) -> None:
         """Return once the verifier passed its self-test."""
-        self._node, self._pid = await self._actor.place.remote()
+        self._node, self._pid, address = await self._actor.place.remote()
+        self._line = await _line_to(self._node, address)
 
     async def verify(self, blob: bytes) -> bytes:
         """Return sealed verdicts."""
+        if self._line is not None:
+            return await self._line.call("verify", blob)
         sealed: bytes = await self._actor.verify.remote(blob)
         return sealed
 
     async def restart(self) -> None:
         """Kill the process, whatever it does, and return once a fresh one can answer."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
         ray.kill(self._actor, no_restart=True)
         self._end_process()
         self._actor = self._start()
@@ -205,7 +263,6 @@ class RayRuntime:
                 "num_cpus": 0,  # ours ask for none, and Ray then starts no idle workers
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
-                "_system_config": {"max_direct_call_object_size": INLINE_BYTES_MAX},
             }
         ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **own)
 

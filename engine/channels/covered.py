@@ -30,13 +30,13 @@ def cover(events: list[AnyEvent], others: Others, distances: Sequence[int]) -> N
         places = (place for place in range(len(events)) if place not in whole)
         for place, away in zip(places, distances, strict=True):
             if away:
-                events[place] = _covered(events[place], away)
+                # Columns hold nothing but claims.
+                events[place] = _covered(events[place], away)  # type: ignore[arg-type]
     if distances or any(type(event) is ClaimCovered for _, event in others):
         _refuse_uncovered(events)
 
 
-def _covered(claim: AnyEvent, away: int) -> ClaimCovered:
-    assert type(claim) is ClaimReceived
+def _covered(claim: ClaimReceived, away: int) -> ClaimCovered:
     return ClaimCovered(
         channel_id=claim.channel_id,
         version=claim.version,

@@ -16,9 +16,10 @@ from typing import Final
 from engine.channels.actor import ChannelActor
 from engine.channels.answers import covered, repeated
 from engine.channels.messages import Answer
+from engine.channels.plain import plain_claim, plain_covered
 from engine.core.channel import Channel
 from engine.core.commands import CoverClaim, SubmitClaim
-from engine.core.events import AnyEvent, ClaimCovered
+from engine.core.events import AnyEvent, ClaimCovered, ClaimReceived
 from engine.core.rejections import Rejected
 from engine.core.transition import apply, decide
 from engine.core.types import ChannelId, Checks, Drops, Sequencing, TimeNs
@@ -199,20 +200,35 @@ class Covering:
         covering = ClaimSequence(channel.sequence + len(indexes))
         steps: list[Step] = []
         for index in indexes:
-            sequence = channel.sequence + 1
             item = items[index]
-            if channel.terms.sequencing is Sequencing.STRICT and item.sequence != sequence:
+            event = self._event(channel, item, covering, at)
+            if event is None:
                 return []
-            claim = _command(item, sequence, covering)
-            if refuse_skew(claim, at, pipeline.options.clock_skew_max_s) is not None:
-                return []
-            decision = decide(channel, claim, at)
-            if isinstance(decision, Rejected):
-                return []
-            (event,) = decision
             channel = apply(channel, event)
             steps.append((index, event, channel))
         return steps
+
+    def _event(
+        self, channel: Channel, item: Item, covering: ClaimSequence, at: TimeNs
+    ) -> AnyEvent | None:
+        """Return the event of a claim that is accepted as the next of a run that `covering` ends.
+
+        None where it is not accepted, or something else than a claim would come of it.
+        """
+        sequence = channel.sequence + 1
+        if sequence == covering:
+            plain: ClaimReceived | None = plain_claim(channel, item, at)
+        else:
+            plain = plain_covered(channel, item, at, covering)
+        if plain is not None:
+            return plain
+        if channel.terms.sequencing is Sequencing.STRICT and item.sequence != sequence:
+            return None
+        claim = _command(item, sequence, covering)
+        if refuse_skew(claim, at, self._pipeline.options.clock_skew_max_s) is not None:
+            return None
+        decision = decide(channel, claim, at)
+        return None if isinstance(decision, Rejected) else decision[0]
 
 
 def _command(item: Item, sequence: int, covered_by: int = 0) -> SubmitClaim:

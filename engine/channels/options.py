@@ -67,7 +67,7 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     queue_claims_max: Positive = 32_768
     queue_commands_max: Positive = 8_192
-    batch_claims_max: Annotated[int, Meta(ge=1, le=2_048)] = 2_040
+    batch_claims_max: Annotated[int, Meta(ge=1, le=512)] = 510
     batches_max: Positive = 6
     commits_max: Positive = 2
     gather_ms: Positive = 12

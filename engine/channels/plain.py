@@ -8,8 +8,8 @@ the same of a plain claim (tests/channels/test_plain.py).
 from typing import Final
 
 from engine.core.channel import Channel
-from engine.core.events import ClaimReceived
-from engine.core.types import Sequencing, State, TimeNs
+from engine.core.events import ClaimCovered, ClaimReceived
+from engine.core.types import Sequence, Sequencing, State, TimeNs
 from engine.verify.batch import Item
 
 _ACTIVE: Final = State.ACTIVE
@@ -41,3 +41,21 @@ def plain_claim(channel: Channel, item: Item, at: TimeNs) -> ClaimReceived | Non
             signature=item.signature,
         )
     return None
+
+
+def plain_covered(
+    channel: Channel, item: Item, at: TimeNs, covered_by: Sequence
+) -> ClaimCovered | None:
+    """Return the same of a claim that the one with the sequence `covered_by` covers."""
+    claim = plain_claim(channel, item, at)
+    if claim is None:
+        return None
+    return ClaimCovered(
+        channel_id=claim.channel_id,
+        version=claim.version,
+        at=at,
+        sequence=claim.sequence,
+        amount=claim.amount,
+        signature=claim.signature,
+        covered_by=covered_by,
+    )

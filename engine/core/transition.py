@@ -112,7 +112,7 @@ def _take_claim(channel: Channel, event: ClaimReceived, state: State) -> Channel
         check(before=channel, channel=after)
         raise InvariantBroken(channel, "sequence rises by one")
     proven = channel.proven
-    if proven is not None and sequence != proven.covered_by:
+    if proven is not None and sequence != proven.covered_by and type(event) is ClaimReceived:
         raise InvariantBroken(channel, "covered claims end with the one that covers them")
     return after
 
@@ -122,7 +122,7 @@ def _take_covered(channel: Channel, event: ClaimCovered, state: State) -> Channe
     proven = channel.proven or Proven(channel.claimed, channel.sequence, event.covered_by)
     if not event.sequence < event.covered_by == proven.covered_by:
         raise InvariantBroken(channel, "covered claims name the one that covers them")
-    after = _take_claim(replace(channel, proven=None), event, state)
+    after = _take_claim(channel, event, state)
     return replace(after, signature=channel.signature, proven=proven)
 
 

@@ -61,6 +61,8 @@ def check_is(name: str, value: object, wanted: type) -> None:
 
 def check_number(name: str, value: object, highest: int) -> None:
     """Allow a whole number from 0 to `highest`; True and False are not numbers here."""
+    if type(value) is int and 0 <= value <= highest:
+        return  # nearly always; what is not so is looked at more closely
     if not isinstance(value, int) or isinstance(value, bool):
         raise refuse_type(name, "int", value)
     if not 0 <= value <= highest:
@@ -71,6 +73,8 @@ def check_number(name: str, value: object, highest: int) -> None:
 
 def check_bytes(name: str, value: object, length: int) -> None:
     """Allow bytes of exactly this length."""
+    if type(value) is bytes and len(value) == length:
+        return
     if not isinstance(value, bytes):
         raise refuse_type(name, "bytes", value)
     if len(value) != length:
@@ -81,6 +85,8 @@ def check_bytes(name: str, value: object, length: int) -> None:
 
 def check_blob(name: str, value: object, longest: int) -> None:
     """Allow bytes of at most this length."""
+    if type(value) is bytes and len(value) <= longest:
+        return
     if not isinstance(value, bytes):
         raise refuse_type(name, "bytes", value)
     if len(value) > longest:
@@ -91,6 +97,8 @@ def check_blob(name: str, value: object, longest: int) -> None:
 
 def check_records(name: str, records: object, bytes_max: int) -> None:
     """Allow custom records: types from 65,536, values that together fit in `bytes_max`."""
+    if type(records) is dict and not records:
+        return
     if not isinstance(records, Mapping):
         raise refuse_type(name, "a mapping", records)
     size = 0

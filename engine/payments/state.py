@@ -24,7 +24,7 @@ FAILED: Final = 2
 """Resolution codes of an attempt, as stored; None = in flight."""
 
 
-class Tally(msgspec.Struct, frozen=True):
+class Tally(msgspec.Struct, frozen=True, gc=False):
     """The attempts of a payment, counted.
 
     Attributes:

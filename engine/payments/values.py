@@ -2,6 +2,9 @@
 
 Amounts are whole millisatoshis (`_msat`, 0 to 2^64-1), times whole nanoseconds since 1970 (`_ns`,
 0 = unset, as in old data). Where a field may be absent it is None; empty bytes stay empty bytes.
+
+`gc=False`: a value is made from the leaves up and cannot be part of itself, so the collector need
+not follow the thousands that a page is made of.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +50,7 @@ class AttemptFailureReason(IntEnum):
     MESSAGE = 3
 
 
-class CreationInfo(msgspec.Struct, frozen=True):
+class CreationInfo(msgspec.Struct, frozen=True, gc=False):
     """What is to be paid.
 
     Attributes:
@@ -65,14 +68,14 @@ class CreationInfo(msgspec.Struct, frozen=True):
     first_hop_custom_records: Mapping[int, bytes] = msgspec.field(default_factory=dict)
 
 
-class MPP(msgspec.Struct, frozen=True):
+class MPP(msgspec.Struct, frozen=True, gc=False):
     """The record that makes an attempt a part of a larger whole: 32-byte address, the whole."""
 
     payment_addr: bytes
     total_msat: int
 
 
-class AMP(msgspec.Struct, frozen=True):
+class AMP(msgspec.Struct, frozen=True, gc=False):
     """The record of an atomic multi-path shard: 32-byte share and set id, unsigned 32-bit child."""
 
     root_share: bytes
@@ -80,7 +83,7 @@ class AMP(msgspec.Struct, frozen=True):
     child_index: int
 
 
-class Hop(msgspec.Struct, frozen=True):
+class Hop(msgspec.Struct, frozen=True, gc=False):
     """One step of a route.
 
     Attributes:
@@ -108,7 +111,7 @@ class Hop(msgspec.Struct, frozen=True):
     custom_records: Mapping[int, bytes] = msgspec.field(default_factory=dict)
 
 
-class Route(msgspec.Struct, frozen=True):
+class Route(msgspec.Struct, frozen=True, gc=False):
     """The way of one attempt.
 
     Attributes:
@@ -143,14 +146,14 @@ class Route(msgspec.Struct, frozen=True):
         return self.total_amount_msat - self.receiver_msat
 
 
-class Settle(msgspec.Struct, frozen=True):
+class Settle(msgspec.Struct, frozen=True, gc=False):
     """The proof that an attempt arrived: its 32-byte preimage, and when it came back."""
 
     preimage: bytes
     settled_at_ns: int
 
 
-class Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, gc=False):
     """Why and when an attempt failed.
 
     Attributes:
@@ -164,7 +167,7 @@ class Failure(msgspec.Struct, frozen=True):
     message: bytes | None = None
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One try to pay, or to pay a part.
 
     Attributes:
@@ -189,7 +192,7 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.settle is None and self.failure is None
 
 
-class PaymentState(msgspec.Struct, frozen=True):
+class PaymentState(msgspec.Struct, frozen=True, gc=False):
     """What the attempts add up to; failed ones do not count."""
 
     attempts_in_flight: int
@@ -199,7 +202,7 @@ class PaymentState(msgspec.Struct, frozen=True):
     has_failure_reason: bool
 
 
-class Payment(msgspec.Struct, frozen=True):
+class Payment(msgspec.Struct, frozen=True, gc=False):
     """A payment as read, its attempts in the order of their indexes."""
 
     sequence_number: int
@@ -210,7 +213,7 @@ class Payment(msgspec.Struct, frozen=True):
     state: PaymentState
 
 
-class DuplicatePayment(msgspec.Struct, frozen=True):
+class DuplicatePayment(msgspec.Struct, frozen=True, gc=False):
     """A second payment of one hash, from before they were refused; only in imported data.
 
     Exactly one of `failure_reason` and `settle` is set: a duplicate is over.
@@ -236,7 +239,7 @@ class DuplicatePayment(msgspec.Struct, frozen=True):
         return PaymentStatus.FAILED if self.settle is None else PaymentStatus.SUCCEEDED
 
 
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, gc=False):
     """Which payments to return; see `PaymentReader.query_payments`.
 
     Attributes:
@@ -259,7 +262,7 @@ class Query(msgspec.Struct, frozen=True):
     omit_hops: bool = False
 
 
-class Response(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """A page: ascending sequence numbers, whatever the direction.
 
     Attributes:

@@ -32,7 +32,7 @@ class ValidationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """
 
     retry_window_s: Count = 300
-    retry_claims_max: Annotated[int, Meta(ge=1, le=16_384)] = 4_096
+    retry_claims_max: Annotated[int, Meta(ge=1, le=16_384)] = 1_024
     hold_ms: Count = 2_000
     hold_claims_per_channel_max: Count = 256
     hold_claims_max: Count = 16_384

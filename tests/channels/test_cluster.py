@@ -106,6 +106,7 @@ async def test_a_life_with_every_fault(tmp_path):
     """One start of Ray for all of them: each costs seconds."""
     async with running(config_for(tmp_path)) as engine:
         await open_for_load(engine)
+        assert lines_up(engine) == [True] * 4
         first = pid_of(engine, 0)
         told = await load(engine, lambda: os.kill(first, signal.SIGKILL))
         await judge(engine, told)
@@ -116,6 +117,28 @@ async def test_a_life_with_every_fault(tmp_path):
         await a_verifier_hangs(engine)
         await a_shard_is_killed_while_idle(engine)
         await every_process_is_killed(engine)
+        assert True in lines_up(engine)[:2]  # a line comes back with the first batch after
+
+
+def lines_up(engine):
+    """Say of each shard and verifier whether batches go to it over a line, and not over Ray."""
+    lines = [lane.shard._line for lane in engine.router.lanes]
+    lines += [seat.worker._line for seat in engine.pool._seats]
+    return [line is not None and line.is_up for line in lines]
+
+
+async def test_without_lines_ray_carries_the_batches_through_a_kill(tmp_path, monkeypatch):
+    """So it is between machines; here no line can be opened."""
+
+    async def refused(address):
+        raise ConnectionRefusedError(address)
+
+    monkeypatch.setattr("engine.channels.cluster.connect", refused)
+    async with running(config_for(tmp_path)) as engine:
+        await open_for_load(engine)
+        told = await load(engine, lambda: os.kill(pid_of(engine, 0), signal.SIGKILL))
+        await judge(engine, told)
+        assert lines_up(engine) == [False] * 4
 
 
 async def a_verifier_is_killed(engine):

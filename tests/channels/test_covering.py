@@ -1,14 +1,18 @@
 """A covered claim is accepted only with the checked claim that covers it, in the same frame."""
 
+from types import SimpleNamespace
+
 import pytest
 from msgspec.structs import replace
 
 from engine.channels.messages import Refused
+from engine.channels.offline.losses import weigh
+from engine.channels.recovery import Recovered, replay_into
 from engine.core import commands
 from engine.core.claim import NO_CLAIM_DIGEST, claim_digest, signing_message
 from engine.core.events import ClaimCovered, ClaimReceived, ClaimRejected
 from engine.core.rejections import RejectCode, Rejected
-from engine.core.types import Sequencing
+from engine.core.types import Sequencing, TimeNs
 from engine.validation.options import RiskOptions
 from engine.validation.risk import VelocityRule
 from engine.verify.batch import Item
@@ -312,3 +316,18 @@ def test_the_answer_names_the_claim_that_covers_and_the_marks_of_its_own(desk: D
     assert (first.claimed, first.available, first.sequence) == (10, 990, 1)
     assert (first.covered_by, second.covered_by) == (2, 0)
     assert second.position == first.position + 1
+
+
+def test_of_a_log_that_is_lost_only_signatures_that_hold_are_saved(desk: Desk):
+    told(desk, "1:10! 2:20 3:30! 4:40")
+    records = [event for event in desk.events() if isinstance(event, ClaimReceived)]
+    opened = [event for event in desk.events() if event not in records]
+    for sound in (True, False):
+        kept = Recovered({}, TimeNs(0), 0, 0)
+        replay_into(kept, 1, opened, desk.validation.retries)
+        lost = SimpleNamespace(lsn=2, first=5, count=3, records=records[:3], sound=sound)
+        losses = weigh(kept, 0, [lost])
+        (line,) = losses.redeemable
+        assert (line.amount, line.sequence) == ("20", 2)
+        assert line.is_signed()
+        assert losses.unproven == 2

@@ -87,6 +87,14 @@ def test_what_follows_must_be_the_claims_that_were_named(row):
         apply(channel, event)
 
 
+def test_a_run_does_not_end_before_the_claim_that_was_named():
+    channel = run(COVERED, cover_command(2, 200, covered_by=4))
+    early = replace(make_event(events.ClaimReceived, channel), version=channel.version + 1)
+    assert early.sequence == 3
+    with pytest.raises(InvariantBroken, match="end with the one that covers them"):
+        apply(channel, early)
+
+
 def test_a_claim_cannot_cover_itself():
     event = replace(make_event(events.ClaimCovered, COVERED), covered_by=2)
     with pytest.raises(InvariantBroken):

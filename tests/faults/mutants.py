@@ -369,7 +369,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a run ends with a claim that was checked", "engine/channels/covering.py",
-        "if newest == COVERED or not covered or", "if not covered or", (COVERING, HISTORIES),
+        "if newest == COVERED or not covered or", "if not covered or", (COVERING,),
     ),
     Mutant(
         "no run while a claim is held", "engine/channels/covering.py",
@@ -381,8 +381,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "no run past a skewed clock", "engine/channels/covering.py",
-        "            if refuse_skew(claim, at, pipeline.options.clock_skew_max_s) is not None:",
-        "            if False:", (COVERING,),
+        "        if refuse_skew(claim, at, self._pipeline.options.clock_skew_max_s) is not None:",
+        "        if False:", (COVERING,),
     ),
     Mutant(
         "a run is of claims with the channel's own key", "engine/channels/covering.py",
@@ -415,7 +415,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a run ends with the claim that it named", "engine/core/transition.py",
-        "    if proven is not None and sequence != proven.covered_by:", "    if False:",
+        "    if proven is not None and sequence != proven.covered_by and", "    if False and",
         (COVERED_STATE,),
     ),
     Mutant(

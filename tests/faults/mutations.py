@@ -82,7 +82,8 @@ def copied() -> Iterator[Path]:
         for name in COPIED:
             source, target = ROOT / name, Path(folder) / name
             if source.is_dir():
-                shutil.copytree(source, target)
+                # Compiled files come and go where tests run beside this one.
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy2(source, target)
         yield Path(folder)
@@ -114,7 +115,8 @@ def failing(copy: Path, tests: Iterable[str]) -> str:
     """
     command = [
         sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "--no-header", "-m", "not slow",
-        "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", *tests,
+        "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin",
+        "-o", "addopts=", *tests,  # those we have are for plugins too
     ]  # fmt: skip
     surroundings = {
         **os.environ,

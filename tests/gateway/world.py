@@ -26,6 +26,9 @@ from tests.verify.payers import make_payer
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
+PATIENT: Final = LaneOptions(linger_us=0, unready_sync_ms=30_000)
+"""It is ready also on a disk that is slow for a moment, as with other tests beside this one."""
+
 _numbers = itertools.count(1)
 
 
@@ -183,7 +186,7 @@ async def door_to_engine(
         datadir=str(datadir),
         gateway=GatewayOptions(port=0, **changes),
         placement=PlacementOptions(runtime="inline", shards=2),
-        lane=LaneOptions(linger_us=0),
+        lane=PATIENT,
         validation=ValidationOptions(hold_ms=300),
         verify=VerifyOptions(verifiers=1, verification=verification),
     )

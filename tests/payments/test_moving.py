@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.payments import FailureReason, PaymentDBError
+from engine.payments import FailureReason, PaymentDBError, open_payment_db
 from engine.payments.records import Counters, record_of
 from tests.payments.builders import (
     RB,
@@ -143,6 +143,21 @@ def test_indexes_ascend_from_one_and_are_never_given_again(store):
     given = [store.next_attempt_index() for _ in range(1_500)]
     assert given[0] >= 1
     assert given == sorted(set(given))
+
+
+def test_who_takes_one_index_and_closes_leaves_no_gap(url):
+    given = []
+    for _ in range(3):
+        with open_payment_db(url) as store:
+            given.append(store.next_attempt_index())
+    assert given == [1, 2, 3]
+
+
+def test_who_takes_many_indexes_writes_seldom(url):
+    with open_payment_db(url) as store:
+        for _ in range(1_100):
+            store.next_attempt_index()
+        assert 1_100 <= store.counters().attempt_index <= 2_100
 
 
 def test_an_index_that_is_given_can_be_registered(store):

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.channels.cluster import INLINE_BYTES_MAX
 from engine.core.claim import signing_message
 from engine.verify import batch
 from engine.verify.batch import Item, are_plausible, decode_batch, encode_batch, with_probes
@@ -52,8 +51,10 @@ def test_a_full_batch_of_the_longest_claims_fits():
     assert len(encode_batch(probed)) <= batch.BATCH_BYTES_MAX
 
 
-def test_any_batch_travels_inside_a_call():
-    assert batch.BATCH_BYTES_MAX < INLINE_BYTES_MAX
+def test_a_full_batch_of_ordinary_claims_stays_below_100_kb():
+    ordinary = make_item(make_payer("secp256k1"), sequence=1_000_000)
+    blob = encode_batch(with_probes([ordinary] * batch.CLAIMS_PER_BATCH_MAX))
+    assert len(blob) < 100_000
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ MALFORMED = {
     "4 GB of bytes": b"\x91\x97\xc6\xff\xff\xff\xff",
     "deep": b"\x91" * 100_000,
     "deep in a field": b"\x91\x97" + b"\x91" * 100_000,
-    "too many": msgspec.msgpack.encode([[b"", b"", 1, b""]] * 2_051),
+    "too many": msgspec.msgpack.encode([[b"", b"", 1, b""]] * 515),
     "too long": bytes(batch.BATCH_BYTES_MAX + 1),
 }
 

@@ -51,7 +51,7 @@ from engine.verify.errors import MalformedBatchError, VerifierUnavailableError
 from engine.verify.pool import VerifierPool
 
 RECONNECT_PAUSE_S: Final = 0.05
-HELLO_MAX_S: Final = 2.0
+HELLO_MAX_S: Final = 0.5
 COLLECT_EVERY_S: Final = 0.05
 SHED_EVERY_S: Final = 0.25
 ATTEMPTS_MAX: Final = 5

@@ -102,6 +102,7 @@ class _Weighing:
         if not isinstance(event, ClaimReceived):
             self.other_events += 1
             return
+        # However sound its frame is, nobody has looked at the signature of a covered claim.
         if not (sound and type(event) is ClaimReceived) and not self._is_signed(event):
             self.unproven += 1
             return

@@ -104,7 +104,8 @@ class GroupCommit:
                 self._gathers.wake.release()
                 self._gathers = None
             waiting.is_called = leads
-        self._wait(waiting, leads)
+        if not leads or self._expected > 1:
+            self._wait(waiting, leads)
         if not waiting.is_done:
             self._lead()
         return waiting.answer()
@@ -169,15 +170,16 @@ class GroupCommit:
                 self._idle_from = ended + self._patience_s
                 self._expected = min(len(batch) + len(self._queue), CALLS_MAX)
                 self._call_next()
-            for waiting in batch:
-                if waiting.wake.locked():
-                    waiting.wake.release()
+            if len(batch) > 1:
+                for waiting in batch:
+                    if waiting.wake.locked():
+                        waiting.wake.release()
 
     def _commit(self, batch: Sequence[Waiting]) -> None:
         left = list(batch)
         while left:
             try:
-                self._environment.write(lambda transaction: _make(transaction, left))
+                self._environment.write(_make, left)
             except _CallFailed as failed:
                 # Its writes went with the transaction; the others begin anew without it.
                 failed.waiting.error = failed.error

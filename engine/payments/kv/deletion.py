@@ -15,8 +15,10 @@ from engine.payments.values import NUMBER_MAX, PaymentStatus
 LOOK_MAX: Final = 2_000
 """How many payments are looked at in one read."""
 
+RECORDS_MIN: Final = 25
 RECORDS_MAX: Final = 100
-"""After so many payments and attempts a transaction ends; about 10 ms. A payment is never split."""
+"""After so many payments and attempts a transaction ends, or sooner where the disk is slow. Each
+changes some ten pages, which one sync must write. A payment is never split."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -65,13 +67,15 @@ def _has_failed(reading: Reading, identifier: bytes) -> bool:
     return header is not None and header.failed > 0
 
 
-def delete_some(choice: Choice, identifiers: list[bytes], writing: Writing) -> tuple[int, int]:
+def delete_some(
+    writing: Writing, choice: Choice, identifiers: list[bytes], size: int
+) -> tuple[int, int]:
     """Delete from the first of `identifiers` on; return how many were done, and how many went.
 
-    They were looked up before: each is judged again.
+    They were looked up before: each is judged again. It ends after `size` payments and attempts.
     """
     done = removed = records = 0
-    while done < len(identifiers) and records < RECORDS_MAX:
+    while done < len(identifiers) and records < size:
         identifier = identifiers[done]
         done += 1
         records += 1

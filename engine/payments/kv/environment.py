@@ -32,10 +32,16 @@ SPARE_PAGES: Final = 256
 PROBE_BYTES: Final = 1 << 20
 """What is asked of a disk that failed, to hear its reason."""
 
+STAT_BLOCK_BYTES: Final = 512
+
 NO_MEMORY: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
 """Address space without memory behind it (the number is MAP_NORESERVE)."""
 
 DATA_FILE: Final = "data.mdb"
+LOCK_FILE: Final = "lock.mdb"
+LOCK_BYTES: Final = 65_536
+"""How long LMDB makes the table of so many readers."""
+
 TURN_FILE: Final = "writer.lock"
 
 
@@ -85,6 +91,8 @@ class Environment:
     def _open_map(self, size: int) -> lmdb.Environment:
         """Open with a map of `size` bytes; 0 takes the size that the file says."""
         try:
+            if not self.read_only:
+                self._keep_room_for_readers()
             return lmdb.open(
                 str(self.place),
                 map_size=size,
@@ -94,6 +102,18 @@ class Environment:
             )
         except (lmdb.Error, OSError) as error:
             raise fault_of(error, self.place) from error
+
+    def _keep_room_for_readers(self) -> None:
+        """Give the table of readers its blocks: on a full disk a page without one kills us.
+
+        Before LMDB opens the file: to close it later would let go of LMDB's locks.
+        """
+        handle = os.open(self.place / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if os.fstat(handle).st_blocks * STAT_BLOCK_BYTES < LOCK_BYTES:
+                os.posix_fallocate(handle, 0, LOCK_BYTES)
+        finally:
+            os.close(handle)
 
     def _check_length(self) -> None:
         """Refuse a file that is cut off: reading beyond its end would kill the process."""
@@ -138,10 +158,10 @@ class Environment:
             except lmdb.Error as error:
                 raise fault_of(error, self.place) from error
 
-    def write(self, work: Callable[[Transaction], None]) -> None:
-        """Let `work` change the store; it is durable afterwards. May call `work` more than once.
+    def write(self, work: Callable[..., None], *arguments: object) -> None:
+        """Let `work(transaction, *arguments)` change the store; it is durable afterwards.
 
-        One thread at a time. What `work` raises leaves no trace.
+        One thread at a time. `work` may be called more than once; what it raises leaves no trace.
 
         Raises:
             StoreError: the store is at fault, and nothing was changed; but see
@@ -152,18 +172,18 @@ class Environment:
             raise StoreUnavailableError(f"{self.place} is closed")
         turn.take()
         try:
-            while not self._try_to_write(work):
+            while not self._try_to_write(work, arguments):
                 pass
         finally:
             turn.let_go()
 
-    def _try_to_write(self, work: Callable[[Transaction], None]) -> bool:
+    def _try_to_write(self, work: Callable[..., None], arguments: tuple[object, ...]) -> bool:
         """Return whether it was done; if not, the map is larger now."""
         try:
             with self._gate:
                 transaction = self._lmdb.begin(write=True)
                 try:
-                    work(cast(Transaction, transaction))
+                    work(transaction, *arguments)
                 except BaseException:
                     transaction.abort()
                     raise
@@ -208,24 +228,32 @@ class Environment:
         """Keep the file longer than its last page.
 
         LMDB does not write a page at the end that was used and freed by one transaction; without
-        this a sound file could be as short as one that was cut off.
+        this a sound file could be as short as one that was cut off. And a commit that writes where
+        the file has its blocks already is synced without the journal of the file system.
         """
         pages = self._lmdb.info()["last_pgno"] + 1
         if pages + SPARE_PAGES // 2 <= self._pages:
             return
         transaction = self._lmdb.begin(write=True)  # nobody else writes meanwhile
         try:
-            self._append_hole(pages + SPARE_PAGES)
+            self._append(pages, pages + SPARE_PAGES)
         finally:
             transaction.abort()
 
-    def _append_hole(self, pages: int) -> None:
-        """Make the file so many pages long, if it is shorter."""
+    def _append(self, used: int, pages: int) -> None:
+        """Make the file so many pages long, if it is shorter; `used` of them are.
+
+        With zeros; but one who came past the end writes in bulk, and gets a hole.
+        """
         self._pages = pages
-        length = pages * self._lmdb.stat()["psize"]
+        page_bytes = self._lmdb.stat()["psize"]
+        length = pages * page_bytes
         # The call is durable already; without room for this the next opening is only stricter.
         with suppress(OSError), (self.place / DATA_FILE).open("r+b", buffering=0) as file:
-            if file.seek(0, os.SEEK_END) < length:
+            end = file.seek(0, os.SEEK_END)
+            if used * page_bytes <= end < length:
+                file.write(bytes(length - end))
+            elif end < length:
                 file.seek(length - 1)
                 file.write(b"\0")
 

@@ -125,7 +125,7 @@ def zone_key(level: int, number: int) -> bytes:
 
 def seal(key: bytes, record: bytes) -> bytes:
     """Return a record as it is stored under `key`."""
-    return record + crc32(record, crc32(key)).to_bytes(_CHECKSUM_BYTES, "big")
+    return record + crc32(key + record).to_bytes(_CHECKSUM_BYTES, "big")
 
 
 def unseal(key: bytes, stored: bytes) -> bytes:
@@ -135,7 +135,7 @@ def unseal(key: bytes, stored: bytes) -> bytes:
         StoreDamagedError: it is not what was written there.
     """
     record = stored[:-_CHECKSUM_BYTES]
-    if stored[-_CHECKSUM_BYTES:] != crc32(record, crc32(key)).to_bytes(_CHECKSUM_BYTES, "big"):
+    if stored[-_CHECKSUM_BYTES:] != crc32(key + record).to_bytes(_CHECKSUM_BYTES, "big"):
         raise StoreDamagedError(f"the record {key.hex()} is not what was written; {_RESTORE}")
     return record
 

@@ -8,7 +8,7 @@ import msgspec
 from engine.payments.errors import StoreDamagedError
 from engine.payments.kv import layout, rows
 from engine.payments.kv.layout import LINE, OWNER, PAYMENT, SESSION_KEY, part_key, unseal
-from engine.payments.kv.transaction import Transaction
+from engine.payments.kv.transaction import Cursor, Transaction
 from engine.payments.state import FAILED, payment_of, status_of
 from engine.payments.values import (
     Attempt,
@@ -60,7 +60,14 @@ class Reading:
 
     def __init__(self, transaction: Transaction) -> None:
         self.transaction = transaction
-        self._cursor = transaction.cursor()
+        self._parts_cursor: Cursor | None = None
+
+    @property
+    def _cursor(self) -> Cursor:
+        """The cursor of all walks over the parts of a payment; many calls make none."""
+        if self._parts_cursor is None:
+            self._parts_cursor = self.transaction.cursor()
+        return self._parts_cursor
 
     # Records --------------------------------------------------------------------------------------
 
@@ -116,8 +123,9 @@ class Reading:
             last = layout.DUPLICATE if with_duplicates else layout.HOPS
         prefix = PAYMENT + identifier
         parts: Parts = ([], [], [], [], [], [])
-        if self._cursor.set_range(prefix):
-            for key, stored in self._cursor.iternext():
+        cursor = self._cursor
+        if cursor.set_range(prefix):
+            for key, stored in cursor.iternext():
                 if key[:PREFIX_BYTES] != prefix or (kind := key[PREFIX_BYTES]) > last:
                     break
                 parts[kind].append((key[NUMBER_AT:], decoded(key, stored, DECODERS[kind])))
@@ -136,8 +144,9 @@ class Reading:
         """Return the duplicates of a payment, ascending by number."""
         prefix = part_key(identifier, layout.DUPLICATE)
         found = []
-        if self._cursor.set_range(prefix):
-            for key, stored in self._cursor.iternext():
+        cursor = self._cursor
+        if cursor.set_range(prefix):
+            for key, stored in cursor.iternext():
                 if key[:NUMBER_AT] != prefix:
                     break
                 row = decoded(key, stored, rows.decode_duplicate)

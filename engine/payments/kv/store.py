@@ -1,5 +1,6 @@
 """The LMDB store: every call of the interface as one transaction."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from threading import Lock
@@ -16,13 +17,20 @@ from engine.payments.errors import (
 from engine.payments.interface import PaymentDB
 from engine.payments.kv import life, moving
 from engine.payments.kv.commits import CommitStatistics
-from engine.payments.kv.deletion import Choice, candidates, delete_some
+from engine.payments.kv.deletion import (
+    RECORDS_MAX,
+    RECORDS_MIN,
+    Choice,
+    candidates,
+    delete_some,
+)
 from engine.payments.kv.layout import STATUS, line_of
 from engine.payments.kv.pages import Entry, page_of
 from engine.payments.kv.reading import Reading
 from engine.payments.kv.sharing import REGISTRY, Shared
 from engine.payments.kv.verification import verify
-from engine.payments.kv.writing import Writing
+from engine.payments.kv.writing import INDEX_BLOCK_MAX, Writing
+from engine.payments.pacing import Pace
 from engine.payments.paging import window_of
 from engine.payments.records import Counters, PaymentRecord, VerifyReport, check_record
 from engine.payments.values import (
@@ -58,6 +66,7 @@ class LmdbDB(PaymentDB):
         self._index_lock = Lock()
         self._next_index = 1
         self._last_index = 0
+        self._block = 1
 
     # Transactions ---------------------------------------------------------------------------------
 
@@ -74,13 +83,15 @@ class LmdbDB(PaymentDB):
         self._check_open()
         return self._environment.read(lambda transaction: work(Reading(transaction)))
 
-    def _write(self, work: Callable[[Writing], T]) -> T:
+    def _write(self, work: Callable[..., T], *arguments: object) -> T:
         self._check_open()
         if self._read_only:
             raise StoreReadOnlyError(
                 f"{self._environment.place} was opened read-only: open it without that to write"
             )
-        result: T = self._shared.commits.run(lambda transaction: work(Writing(transaction)))
+        result: T = self._shared.commits.run(
+            lambda transaction: work(Writing(transaction), *arguments)
+        )
         return result
 
     def statistics(self) -> CommitStatistics:
@@ -121,13 +132,13 @@ class LmdbDB(PaymentDB):
     def init_payment(self, identifier: bytes, info: CreationInfo) -> None:
         """Begin a payment."""
         checking.check_creation(identifier, info)
-        self._write(lambda writing: life.init(writing, info))
+        self._write(life.init, info)
 
     def register_attempt(self, identifier: bytes, attempt: Attempt) -> Payment:
         """Keep an attempt; `next_attempt_index` goes on above it."""
         checking.check_identifier(identifier)
         checking.check_new_attempt(attempt)
-        payment = self._write(lambda writing: life.register(writing, identifier, attempt))
+        payment = self._write(life.register, identifier, attempt)
         with self._index_lock:
             self._next_index = max(self._next_index, attempt.attempt_index + 1)
         return payment
@@ -137,29 +148,27 @@ class LmdbDB(PaymentDB):
         checking.check_identifier(identifier)
         checking.check_attempt_index(attempt_index)
         checking.check_settle(settle)
-        return self._write(lambda writing: life.resolve(writing, identifier, attempt_index, settle))
+        return self._write(life.resolve, identifier, attempt_index, settle)
 
     def fail_attempt(self, identifier: bytes, attempt_index: int, failure: Failure) -> Payment:
         """Keep why an attempt failed."""
         checking.check_identifier(identifier)
         checking.check_attempt_index(attempt_index)
         checking.check_failure(failure)
-        return self._write(
-            lambda writing: life.resolve(writing, identifier, attempt_index, failure)
-        )
+        return self._write(life.resolve, identifier, attempt_index, failure)
 
     def fail_payment(self, identifier: bytes, reason: FailureReason) -> Payment:
         """Give a payment up."""
         checking.check_identifier(identifier)
         checking.check_reason(reason)
-        return self._write(lambda writing: life.fail(writing, identifier, FailureReason(reason)))
+        return self._write(life.fail, identifier, FailureReason(reason))
 
     # Deletion -------------------------------------------------------------------------------------
 
     def delete_failed_attempts(self, identifier: bytes) -> None:
         """Remove failed attempts."""
         checking.check_identifier(identifier)
-        self._write(lambda writing: life.delete_failed_attempts(writing, identifier))
+        self._write(life.delete_failed_attempts, identifier)
 
     def delete_payment(self, identifier: bytes, failed_attempts_only: bool = False) -> None:
         """Remove a payment, or its failed attempts."""
@@ -168,21 +177,23 @@ class LmdbDB(PaymentDB):
         if failed_attempts_only:
             self.delete_failed_attempts(identifier)
         else:
-            self._write(lambda writing: life.delete(writing, identifier))
+            self._write(life.delete, identifier)
 
     def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
-        """Remove payments in transactions of about 100 payments and attempts."""
+        """Remove payments in transactions of at most about 100 payments and attempts."""
         checking.check_flags(failed_only=failed_only, failed_attempts_only=failed_attempts_only)
         choice = Choice(failed_only, failed_attempts_only)
         return sum(self._delete_all(choice, status) for status in choice.statuses)
 
     def _delete_all(self, choice: Choice, status: PaymentStatus) -> int:
         """Delete what there is of one status; return how many payments went."""
-        removed = after = 0
+        removed, after, pace = 0, 0, Pace(RECORDS_MIN, RECORDS_MAX)
         while True:
             found, after = self._read(partial(candidates, choice, status, after))
             while found:
-                done, gone = self._write(partial(delete_some, choice, found))
+                began = time.perf_counter()
+                done, gone = self._write(delete_some, choice, found, pace.size)
+                pace.follow(time.perf_counter() - began)
                 removed += gone
                 found = found[done:]
             if not after:
@@ -191,13 +202,14 @@ class LmdbDB(PaymentDB):
     # Counters and moving --------------------------------------------------------------------------
 
     def next_attempt_index(self) -> int:
-        """Return the next of a block of 1,000, or take a new block."""
+        """Return the next of a block, or take a new one."""
         # Read before the lock: others would queue for it behind the read.
         moved_index = self._read(Reading.counters).moved_index
         with self._index_lock:
             self._next_index = max(self._next_index, moved_index + 1)
             if self._next_index > self._last_index:
-                self._next_index, self._last_index = self._write(Writing.take_indexes)
+                self._next_index, self._last_index = self._write(Writing.take_indexes, self._block)
+                self._block = min(2 * self._block, INDEX_BLOCK_MAX)
             self._next_index += 1
             return self._next_index - 1
 
@@ -212,7 +224,7 @@ class LmdbDB(PaymentDB):
     def raise_counters(self, sequence_number: int = 0, attempt_index: int = 0) -> None:
         """Let the next number and index be above these."""
         checking.check_counters(sequence_number, attempt_index)
-        self._write(lambda writing: moving.raise_counters(writing, sequence_number, attempt_index))
+        self._write(moving.raise_counters, sequence_number, attempt_index)
 
     def note(self) -> bytes | None:
         """Return the note of a migration."""
@@ -235,7 +247,7 @@ class LmdbDB(PaymentDB):
         checking.check_note(note)
         for record in records:
             check_record(record)
-        self._write(lambda writing: moving.write_batch(writing, records, note))
+        self._write(moving.write_batch, records, note)
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Look at everything, in one consistent read."""

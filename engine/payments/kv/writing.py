@@ -21,8 +21,8 @@ from engine.payments.values import (
     Settle,
 )
 
-INDEX_BLOCK: Final = 1_000
-"""How many attempt indexes a handle takes at a time."""
+INDEX_BLOCK_MAX: Final = 1_000
+"""How many attempt indexes a handle takes at a time; the first time one, then twice as many."""
 
 
 class Writing(Reading):
@@ -54,13 +54,13 @@ class Writing(Reading):
         self.put_counters(replace(counters, sequence_number=number, payments=counters.payments + 1))
         return number
 
-    def take_indexes(self) -> tuple[int, int]:
+    def take_indexes(self, count: int) -> tuple[int, int]:
         """Take a block of attempt indexes; return the first and the last."""
         counters = self.counters()
         first = counters.attempt_index + 1
         if first > NUMBER_MAX:
             raise StoreFullError("no attempt index is left in this store; begin a new one")
-        last = min(counters.attempt_index + INDEX_BLOCK, NUMBER_MAX)
+        last = min(counters.attempt_index + count, NUMBER_MAX)
         self.put_counters(replace(counters, attempt_index=last))
         return first, last
 

@@ -9,14 +9,12 @@ from typing import Final
 
 from engine.payments import rules
 from engine.payments.errors import PaymentDBCode, PaymentDBError
+from engine.payments.pacing import Pace
 from engine.payments.sql.database import Database, Row, Work
 from engine.payments.values import PaymentStatus
 
-FIRST_BATCH: Final = 50
+BATCH_MIN: Final = 50
 BATCH_MAX: Final = 2_000
-GOAL_S: Final = 0.015
-"""How long a transaction is to take. Nobody shall wait longer than 100 ms for it, and the disk, a
-checkpoint or a busy processor may take a multiple."""
 
 LOOK: Final = 5_000
 """How many payments are looked up at a time."""
@@ -70,7 +68,7 @@ class Deletion:
         return sum(self._delete_status(status, failed_attempts_only) for status in statuses)
 
     def _delete_status(self, status: PaymentStatus, failed_attempts_only: bool) -> int:
-        removed, after, size = 0, 0, FIRST_BATCH
+        removed, after, pace = 0, 0, Pace(BATCH_MIN, BATCH_MAX)
         while True:
             rows = self._database.read(self._find, status, after)
             if not rows:
@@ -80,12 +78,12 @@ class Deletion:
             if failed_attempts_only:
                 found = [(number, failed) for number, _, failed in rows if failed]
             while found:
-                batch, found = cut(found, size)
+                batch, found = cut(found, pace.size)
                 began = time.perf_counter()
                 removed += self._database.write(
                     self._remove_batch, status, batch, failed_attempts_only
                 )
-                size = next_size(size, time.perf_counter() - began)
+                pace.follow(time.perf_counter() - began)
 
     def _find(self, work: Work, status: PaymentStatus, after: int) -> list[Row]:
         return work.rows(self._statements.removable(status), after, LOOK)
@@ -113,9 +111,3 @@ def cut(found: Found, size: int) -> tuple[list[int], Found]:
         if weight > size and place:
             return [number for number, _ in found[:place]], found[place:]
     return [number for number, _ in found], []
-
-
-def next_size(size: int, took_s: float) -> int:
-    """Return a size with which a transaction takes about as long as it should."""
-    wanted = int(size * GOAL_S / max(took_s, GOAL_S / BATCH_MAX))
-    return max(FIRST_BATCH, min(wanted, 2 * size, BATCH_MAX))

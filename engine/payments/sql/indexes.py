@@ -1,10 +1,14 @@
 """Gives attempt indexes, a block at a time."""
 
 import threading
+from typing import Final
 
 from engine.payments.errors import StoreFullError
 from engine.payments.sql.database import Database, Work
-from engine.payments.sql.statements import BLOCK
+from engine.payments.values import NUMBER_MAX
+
+BLOCK_MAX: Final = 1_000
+"""How many indexes a handle takes at a time; the first time one, then twice as many."""
 
 
 class Indexes:
@@ -20,6 +24,7 @@ class Indexes:
         self._turn = threading.Lock()
         self._next = 1
         self._end = 0
+        self._block = 1
         self._stored_at_least = 0
 
     def next(self) -> int:
@@ -30,13 +35,14 @@ class Indexes:
         """
         with self._turn:
             if self._next > self._end:
-                self._end = self._database.write(self._take_block)
-                self._next = max(self._next, self._end - BLOCK + 1)
+                self._end = self._database.write(self._take_block, self._block)
+                self._next = max(self._next, self._end - self._block + 1)
+                self._block = min(2 * self._block, BLOCK_MAX)
             self._next += 1
             return self._next - 1
 
-    def _take_block(self, work: Work) -> int:
-        taken = work.rows(self._statements.take_indexes)
+    def _take_block(self, work: Work, count: int) -> int:
+        taken = work.rows(self._statements.take_indexes, count, NUMBER_MAX - count)
         if not taken:
             raise StoreFullError(f"{self._database.name}: no attempt index is left")
         return int(taken[0][0])

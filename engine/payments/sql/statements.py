@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    union_all,
     update,
 )
 
@@ -29,8 +30,6 @@ from engine.payments.values import NUMBER_MAX, PaymentStatus
 LIMIT: Final = bindparam("limit", type_=BigInteger())
 NO_OFFSET: Final[ColumnElement[int]] = literal_column("0")
 ONE: Final[ColumnElement[int]] = literal_column("1")
-BLOCK: Final = 1_000
-"""How many attempt indexes a handle takes at a time."""
 
 TALLY: Final = (
     "attempts_in_flight",
@@ -71,8 +70,8 @@ class Statements(Compiler):
         )
         self.take_indexes = self.text(
             update(t.payment_sequences)
-            .values(last_attempt_index=sequences.last_attempt_index + literal_column(str(BLOCK)))
-            .where(sequences.last_attempt_index <= literal_column(str(NUMBER_MAX - BLOCK)))
+            .values(last_attempt_index=sequences.last_attempt_index + bindparam("count"))
+            .where(sequences.last_attempt_index <= bindparam("highest"))
             .returning(sequences.last_attempt_index)
         )
         self.raise_index = self.text(
@@ -131,10 +130,11 @@ class Statements(Compiler):
         )
         self._attempt_statements()
         self._hop_statements()
+        of_index = attempts.attempt_index == bindparam("index")
+        of_key = attempts.session_key == bindparam("key")
         self.taken = self.text(
-            select(attempts.attempt_index).where(
-                (attempts.attempt_index == bindparam("index"))
-                | (attempts.session_key == bindparam("key"))
+            union_all(
+                *(select(attempts.attempt_index).where(found) for found in (of_index, of_key))
             )
         )
         self.counters = self.text(select(*_without(t.payment_sequences, "id", "note")))

@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from bench.signing import DESTINATION, SOURCE, Curve, make_payer, sign
 from engine.app import running
-from engine.channels.options import LaneOptions, PlacementOptions
+from engine.channels.options import PlacementOptions
 from engine.config import Config
 from engine.gateway.options import GatewayOptions
 from engine.gateway.payments.desk import payments_desk
@@ -31,6 +31,7 @@ from engine.gateway.server import Gateway, listening
 from engine.gateway.state import GatewayState
 from engine.validation.options import ValidationOptions
 from engine.verify.options import VerifyOptions
+from tests.gateway.world import PATIENT
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
@@ -47,7 +48,7 @@ class Server:
             datadir=str(datadir),
             gateway=GatewayOptions(port=0, **gateway),
             placement=PlacementOptions(runtime="inline", shards=2),
-            lane=LaneOptions(linger_us=0),
+            lane=PATIENT,
             validation=ValidationOptions(hold_ms=hold_ms),
             verify=VerifyOptions(verifiers=1),
             payments=PaymentsOptions(url=f"lmdb:///{datadir}/payments"),

@@ -101,7 +101,9 @@ def used(store: PaymentDB) -> None:
 
 
 @pytest.mark.parametrize(
-    "use", [filled, begun, used, lambda store: store.raise_counters(0, 1)], ids=str
+    "use",
+    [filled, begun, used, lambda store: store.raise_counters(0, 1)],
+    ids=["filled", "begun", "used", "counters"],
 )
 def test_a_store_that_was_used_is_refused_and_stays_as_it_is(store, use):
     use(store)

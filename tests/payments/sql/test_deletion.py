@@ -1,7 +1,7 @@
 """Many deletions go in transactions of bounded size, and look again before they remove."""
 
 from engine.payments import PaymentStatus
-from engine.payments.sql.deletion import BATCH_MAX, FIRST_BATCH, GOAL_S, cut, next_size
+from engine.payments.sql.deletion import cut
 from tests.payments.builders import begun, failure, make_attempt, mk, state_of_store
 
 
@@ -38,14 +38,6 @@ def test_a_batch_is_cut_by_payments_and_attempts_together():
     assert cut(found, 8) == ([1, 2], found[2:])
     assert cut(found, 1) == ([1], found[1:])  # one at least, however large
     assert cut(found, 1_000) == ([*range(1, 11)], [])
-
-
-def test_a_batch_grows_and_shrinks_with_the_time_that_it_took():
-    assert next_size(100, GOAL_S * 2) == 50
-    assert next_size(100, GOAL_S) == 100
-    assert next_size(100, GOAL_S / 1_000) == 200
-    assert next_size(BATCH_MAX, 0.0) == BATCH_MAX
-    assert next_size(FIRST_BATCH, 60.0) == FIRST_BATCH
 
 
 def test_failed_attempts_of_a_payment_that_is_tried_again_stay(sql):
