@@ -8,167 +8,132 @@ about 33 / 54 = 0.6 of the ceiling where everything shares the cores.
 import asyncio
 import math
 import os
-import sys
 import time
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 
 from bench import inprocess
 from bench.ceiling import measure_ceiling
-from bench.harness import machine_line, metric, open_channels, sampled, scratch, served
-from bench.load import Job, Tally, Transport
-from bench.signing import Curve, Payer, Plan, make_payer, opening, plans, write_all
-from engine.channels.feed import Feed
-from engine.channels.options import PlacementOptions
-from engine.core.events import ClaimReceived
+from bench.frames import write_all
+from bench.harness import machine_line, scratch
+from bench.options import ClaimsConfig, Told
+from bench.signing import Curve, make_payer
+from bench.stage import job_of, planned, staged
+from bench.stream import Tally
+from bench.wire import Transport
 
-CURVES = get_args(Curve)
-TRANSPORTS = get_args(Transport)
-CLAIMS_PER_FRAME = {"ws": 256, "ws-single": 1, "http": 256, "http-single": 1, "inprocess": 256}
-WINDOW = {"ws": 12, "ws-single": 512, "http": 1, "http-single": 1, "inprocess": 12}
-CONNECTIONS = {"ws": 4, "ws-single": 4, "http": 16, "http-single": 64, "inprocess": 4}
-PRECHECKED_MAX = 150_000.0
+CURVES: Final = get_args(Curve)
+TRANSPORTS: Final = get_args(Transport)
+PRECHECKED_MAX: Final = 400_000.0
 """Claims a second made ready where no signature holds a run back."""
 
-AT_A_RATE = 16
-SYNCS = "paychan_wal_sync_duration_seconds_count"
-LOG_BYTES = "paychan_log_bytes_total"
-METRICS_KEPT_S = 1.1
-"""A little more than the page of metrics is kept."""
+SINGLE_MAX: Final = 50_000.0
+UNKNOWN_MAX: Final = 20_000.0
+"""The same where nobody measured the ceiling."""
 
-CEILING_S = 2.0
-HEADROOM = 1.2
+HEADROOM: Final = 1.2
 """Share of the ceiling for which claims are signed ahead: it may be faster during the run."""
 
 
-class ClaimsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run: see `paychan bench claims --help`."""
+async def run(
+    config: ClaimsConfig, datadir: Path | None = None, *, with_log: bool = True
+) -> dict[str, Any]:
+    """Run the benchmark once; return its result line.
 
-    transport: Transport = "ws"
-    curve: Curve = "secp256k1"
-    channels: int = 1_000
-    rate: float = 0.0
-    seconds: float = 5.0
-    placement: Literal["sharded", "dedicated"] = "sharded"
-    shards: int = 2
-    claims_per_frame: int = 0
-    signatures: Literal["checked", "prechecked"] = "checked"
-
-    @property
-    def per_frame(self) -> int:
-        """Claims in one frame or request; smaller where a rate is given, as senders would."""
-        usual = CLAIMS_PER_FRAME[self.transport]
-        return self.claims_per_frame or (min(usual, AT_A_RATE) if self.rate else usual)
-
-
-async def run(config: ClaimsConfig, datadir: Path | None = None) -> dict[str, Any]:
-    """Run the benchmark; return its result line."""
-    cores = os.cpu_count() or 1
+    Without `with_log` it does not wait for the figures of the log, which take two seconds to come.
+    """
     started = time.perf_counter()
     with scratch(datadir) as folder:
-        before = measure_ceiling(config.curve, cores, CEILING_S)
-        parts = _plan(config, folder, before)
-        write_all(parts, cores)
-        through = _in_process if config.transport == "inprocess" else _over_the_wire
-        tally, used = await through(config, parts, folder / "data")
-        after = measure_ceiling(config.curve, cores, CEILING_S)
-        logged = _count_logged(folder / "data")
+        before = ceiling_of(config)
+        claims = config.claims or claims_for(config, before)
+        if config.transport == "inprocess":
+            tally, used = await _in_process(config, folder, claims)
+        else:
+            tally, used = await _over_the_wire(config, folder, claims, with_log=with_log)
+        ceiling = (before + ceiling_of(config)) / 2
     line = machine_line("claims", msgspec.to_builtins(config), time.perf_counter() - started)
-    return line | _figures(tally, (before + after) / 2) | used | {
-        "bytes_per_claim": round(used["log_bytes"] / max(1, logged), 1),
-        "logged": logged,
-        "log_holds_all": logged >= tally.answered.get("accepted", 0),
-    }  # fmt: skip
+    return line | figures(tally, used, ceiling) | used
 
 
-async def _over_the_wire(
-    config: ClaimsConfig, parts: list[Plan], data: Path
-) -> tuple[Tally, dict[str, Any]]:
-    settings = [
-        f"PAYCHAN_PLACEMENT__PLACEMENT={config.placement}",
-        f"PAYCHAN_PLACEMENT__SHARDS={config.shards}",
-    ]
-    program = "engine.cli.main" if config.signatures == "checked" else "bench.prechecked"
-    async with served(data, settings, program) as engine:
-        await open_channels(engine.url, [opening(payer) for payer in _payers(config)])
-        syncs, written = await metric(engine.url, SYNCS), await metric(engine.url, LOG_BYTES)
-        with sampled(engine.process.pid) as used:
-            tally = await _load(_job(config, parts, engine.url))
-        await asyncio.sleep(METRICS_KEPT_S)
-        used["fsyncs"] = round(await metric(engine.url, SYNCS) - syncs)
-        used["log_bytes"] = round(await metric(engine.url, LOG_BYTES) - written)
-        used["exit_code"] = await engine.stop()
-    return tally, used
-
-
-async def _in_process(
-    config: ClaimsConfig, parts: list[Plan], data: Path
-) -> tuple[Tally, dict[str, Any]]:
-    placement = PlacementOptions(placement=config.placement, shards=config.shards)
-    checked = config.signatures == "checked"
-    job = _job(config, parts, "")
-    return await inprocess.run(job, _payers(config), data, placement, checked=checked)
-
-
-def _payers(config: ClaimsConfig) -> list[Payer]:
-    return [make_payer(number, config.curve) for number in range(config.channels)]
-
-
-def _job(config: ClaimsConfig, parts: list[Plan], url: str) -> Job:
-    return Job(
-        url=url,
-        transport=config.transport,
-        files=[part.path for part in parts],
-        window=WINDOW[config.transport],
-        seconds=config.seconds,
-        rate=config.rate,
-        claims_per_frame=config.per_frame,
-    )
-
-
-def _plan(config: ClaimsConfig, folder: Path, ceiling: float) -> list[Plan]:
-    signed = config.signatures == "checked"
-    rate = config.rate or (ceiling * HEADROOM if signed else PRECHECKED_MAX)
-    if config.transport.endswith("single") and not config.rate:
-        rate = min(rate, 25_000.0)
-    rounds = math.ceil(rate * config.seconds / config.channels) + 1
-    connections = min(CONNECTIONS[config.transport], config.channels)
-    sizes = (rounds * config.channels, config.per_frame)
-    return plans(folder, config.curve, config.channels, connections, sizes, signed=signed)
-
-
-async def _load(job: Job) -> Tally:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.load", stdin=pipe, stdout=pipe
-    )
-    output, _ = await process.communicate(msgspec.json.encode(job))
-    return msgspec.json.decode(output, type=Tally)
-
-
-def _figures(tally: Tally, ceiling: float) -> dict[str, Any]:
-    accepted = tally.answered.get("accepted", 0) / tally.seconds
-    return {
-        "accepted_per_s": round(accepted),
-        "answered": tally.answered,
-        "p50_ms": tally.p50_ms,
-        "p99_ms": tally.p99_ms,
-        "p999_ms": tally.p999_ms,
-        "max_ms": tally.max_ms,
-        "ceiling_verify_per_s": round(ceiling),
-        "ratio_to_ceiling": round(accepted / ceiling, 3),
-        "load_cpu_s": round(tally.cpu_s, 2),
-        "load_exhausted": tally.exhausted,
-        "load_seconds": round(tally.seconds, 2),
+async def median(
+    config: ClaimsConfig,
+    rounds: int,
+    datadir: Path | None = None,
+    told: Told = lambda done, of: None,
+) -> dict[str, Any]:
+    """Run the benchmark some times; return the line of the median, with the figures of all."""
+    lines = []
+    for number in range(rounds):
+        told(number, rounds)
+        place = datadir / f"round-{number}" if datadir and rounds > 1 else datadir
+        if place:
+            place.mkdir(parents=True, exist_ok=True)
+        lines.append(await run(config, place))
+    lines.sort(key=lambda line: int(line["accepted_per_s"]))
+    of_all = ("accepted_per_s", "ratio_to_ceiling", "p50_ms", "p99_ms", "p999_ms")
+    return lines[len(lines) // 2] | {
+        "rounds": {name: [line[name] for line in lines] for name in of_all}
     }
 
 
-def _count_logged(datadir: Path) -> int:
-    """Read every shard's log from its first event; damage raises."""
-    feed = Feed(datadir)
-    shards = sorted(int(path.name.removeprefix("shard-")) for path in datadir.glob("shard-*"))
-    return sum(
-        isinstance(event, ClaimReceived) for shard in shards for _, event in feed.events(shard)
-    )
+async def _over_the_wire(
+    config: ClaimsConfig, folder: Path, claims: int, *, with_log: bool
+) -> tuple[Tally, dict[str, Any]]:
+    async with staged(config, folder) as stage:
+        ready = await stage.ready(config, claims)
+        phase = await (stage.measured if with_log else stage.send)(ready)
+        await stage.stop()
+    return phase.tally, phase.used | {"exit_code": stage.exit_code, "logged": stage.logged()}
+
+
+async def _in_process(
+    config: ClaimsConfig, folder: Path, claims: int
+) -> tuple[Tally, dict[str, Any]]:
+    payers = [make_payer(number, config.curve) for number in range(config.channels)]
+    parts = planned(config, folder, (0, config.channels), claims)
+    await asyncio.to_thread(write_all, parts, os.cpu_count() or 1)
+    return await inprocess.run(config, job_of(config, parts, ""), payers, folder / "data")
+
+
+def ceiling_of(config: ClaimsConfig) -> float:
+    """Return the signatures a second that the bare libraries check on all cores; 0 = not asked."""
+    if not config.ceiling_s:
+        return 0.0
+    return measure_ceiling(config.curve, os.cpu_count() or 1, config.ceiling_s)
+
+
+def claims_for(config: ClaimsConfig, ceiling: float) -> int:
+    """Return for how many claims there could be use."""
+    checked = config.signatures == "checked"
+    most = ceiling * HEADROOM or UNKNOWN_MAX
+    rate = config.rate or (most if checked else PRECHECKED_MAX)
+    if config.transport.endswith("single") and not config.rate:
+        rate = min(rate, SINGLE_MAX)
+    return (math.ceil(rate * config.seconds / config.channels) + 1) * config.channels
+
+
+def figures(tally: Tally, used: dict[str, Any], ceiling: float) -> dict[str, Any]:
+    """Return what a line says of one phase; `used` has what was logged."""
+    accepted = tally.accepted_per_s
+    return {
+        "accepted_per_s": round(accepted),
+        "answered": tally.answered,
+        **msgspec.to_builtins(tally.latency),
+        "ceiling_verify_per_s": round(ceiling),
+        "ratio_to_ceiling": round(accepted / ceiling, 3) if ceiling else None,
+        "us_per_claim": us_per_claim(tally, used),
+        "load_cpu_s": round(tally.cpu_s, 2),
+        "load_exhausted": tally.exhausted,
+        "load_seconds": round(tally.seconds, 2),
+        "bytes_per_claim": round(used.get("log_bytes", 0) / max(1, tally.accepted), 1),
+        "log_holds_all": used["logged"] >= tally.accepted,
+    }
+
+
+def us_per_claim(tally: Tally, used: dict[str, Any]) -> dict[str, float]:
+    """Return the microseconds of a core for each accepted claim, by role."""
+    count = max(1, tally.accepted)
+    spent = used["cpu_s"] | {"load": tally.cpu_s} | used["machine_s"]
+    return {role: round(seconds / count * 1e6, 2) for role, seconds in spent.items()}

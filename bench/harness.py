@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ def machine_line(name: str, config: dict[str, Any], seconds: float) -> dict[str,
     """Return the fields that every result line begins with."""
     return {
         "name": name,
-        "commit": _commit(),
+        "commit": commit_measured(),
         "machine": f"{_cpu_model()}, Python {platform.python_version()}",
         "cores": os.cpu_count() or 1,
         "config": config,
@@ -32,13 +32,24 @@ def machine_line(name: str, config: dict[str, Any], seconds: float) -> dict[str,
     }
 
 
-def _commit() -> str:
-    root = Path(__file__).parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+MEASURED: Final = ("engine", "wal", "bench", ":!bench/results")
+"""What a figure depends on: a commit of results or of pages does not make it an older one."""
+
+
+def commit_measured() -> str:
+    """Return the newest commit that changed what is measured, with -dirty where it is edited."""
+    commit = _git("log", "-1", "--format=%h", "--", *MEASURED)
+    edited = _git("status", "--porcelain", "--", *MEASURED)
+    return f"{commit}-dirty" if commit and edited else commit or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says; nothing where there is none."""
+    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return ""
     return done.stdout.strip()
 
 
@@ -109,8 +120,8 @@ async def served(
             await process.wait()
 
 
-async def open_channels(url: str, bodies: Sequence[dict[str, Any]]) -> None:
-    """Open channels, many at a time.
+async def open_channels(url: str, bodies: Iterable[dict[str, Any]]) -> None:
+    """Open channels, many at a time; a body is made when its turn comes.
 
     Raises:
         RuntimeError: one was refused.
@@ -125,7 +136,7 @@ async def open_channels(url: str, bodies: Sequence[dict[str, Any]]) -> None:
 
     connector = aiohttp.TCPConnector(limit=OPENINGS_AT_ONCE)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as tasks:
-        for _ in range(min(OPENINGS_AT_ONCE, len(bodies))):
+        for _ in range(OPENINGS_AT_ONCE):
             tasks.create_task(some(session))
 
 
@@ -141,6 +152,13 @@ def cpu_seconds(pid: int) -> float:
     """Return user and system time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def machine_seconds() -> tuple[float, float]:
+    """Return the seconds of all cores so far that were idle, and that the host gave to others."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (int(fields[3]) + int(fields[4])) / ticks, int(fields[7]) / ticks
 
 
 def resident_mb(pid: int) -> float:
@@ -163,10 +181,16 @@ def descendants(pid: int) -> list[int]:
 
 @contextlib.contextmanager
 def sampled(gateway: int) -> Iterator[dict[str, Any]]:
-    """Fill in, at the end, what each role's processes used meanwhile: CPU seconds and MB."""
+    """Fill in, at the end, what each role's processes used meanwhile: CPU seconds and MB.
+
+    `machine_s` are seconds of cores that nobody used, and that others than this machine had.
+    """
     used: dict[str, Any] = {}
     before = {pid: cpu_seconds(pid) for pid in descendants(gateway)}
+    idle, stolen = machine_seconds()
     yield used
+    now_idle, now_stolen = machine_seconds()
+    used["machine_s"] = {"idle": round(now_idle - idle, 2), "stolen": round(now_stolen - stolen, 2)}
     cpu: dict[str, float] = {}
     resident: dict[str, float] = {}
     for pid, started in before.items():

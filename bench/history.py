@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count, islice
+from itertools import chain, count, islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -20,7 +20,14 @@ from typing import Final
 import msgspec
 import structlog
 
-from bench.signing import STEP_DROPS, Payer, make_payer, opening_command
+from bench.signing import (
+    STEP_DROPS,
+    Curve,
+    Payer,
+    channel_id_of,
+    make_payer,
+    opening_command,
+)
 from engine.channels.background.merge import MergeOptions, Merger
 from engine.channels.host import shard_directory
 from engine.channels.journal import LogOptions, ShardJournal
@@ -57,6 +64,7 @@ class HistoryPlan(msgspec.Struct, frozen=True, kw_only=True):
         batch: Events committed at once, at most.
         tail: Events after the newest checkpoint; None for no checkpoint at all.
         every: Events between two checkpoints before that; 0 for one only.
+        real: Channels with a number below this have the key that signs for them on `curve`.
     """
 
     datadir: str
@@ -67,6 +75,8 @@ class HistoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 4_096
     tail: int | None = None
     every: int = 0
+    real: int = 0
+    curve: Curve = "secp256k1"
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,20 +261,20 @@ class _Writer:
 
 
 def _payers(plan: HistoryPlan) -> tuple[int, list[Payer]]:
-    """Return the payers of a shard, and the number of the first, who is real."""
+    """Return the number of the first payer of a shard, who is real, and all its payers."""
     slots = _layout(plan)
-    numbers = (number for number in count() if slots[slot_of(_channel_id(number))] == plan.shard)
+    numbers = (number for number in count() if slots[slot_of(channel_id_of(number))] == plan.shard)
     first = next(numbers)
-    others = [
-        Payer(_channel_id(number), b"\xed" + hashlib.sha256(b"%d" % number).digest(), b"")
-        for number in islice(numbers, plan.channels - 1)
+    real = max(plan.real, first + 1)
+    everyone = islice(chain((first,), numbers), plan.channels)
+    return first, [
+        make_payer(number, plan.curve) if number < real else _made_up(number) for number in everyone
     ]
-    return first, [make_payer(first, "secp256k1"), *others]
 
 
-def _channel_id(number: int) -> bytes:
-    """Return the id of the channel that `make_payer` would give this number."""
-    return hashlib.sha256(f"paychan bench channel {number}".encode()).digest()
+def _made_up(number: int) -> Payer:
+    """Return a payer whose key nobody has."""
+    return Payer(channel_id_of(number), b"\xed" + hashlib.sha256(b"%d" % number).digest(), b"")
 
 
 def _layout(plan: HistoryPlan) -> list[int]:

@@ -5,6 +5,7 @@ some 900 bytes in the shard and 400 in the gateway's view; a Ray actor is a proc
 """
 
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,12 +24,15 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     dedicated: tuple[int, ...] = (1, 10)
 
 
-async def run(config: MemoryConfig, datadir: Path | None = None) -> dict[str, Any]:
+async def run(
+    config: MemoryConfig, datadir: Path | None = None, runtime: str = "ray"
+) -> dict[str, Any]:
     """Run the benchmark; return its result line."""
     started = time.perf_counter()
     figures: dict[str, Any] = {}
     with scratch(datadir) as folder:
-        async with served(folder / "sharded") as engine:
+        settings = [f"PAYCHAN_PLACEMENT__RUNTIME={runtime}"]
+        async with served(folder / "sharded", settings) as engine:
             figures |= await _many(engine, config.channels)
             await engine.stop()
         figures["mib_per_dedicated_channel"] = {
@@ -40,11 +44,11 @@ async def run(config: MemoryConfig, datadir: Path | None = None) -> dict[str, An
 
 
 async def _many(engine: Served, channels: int) -> dict[str, Any]:
-    bodies = [opening(make_payer(number, "secp256k1")) for number in range(WARM_UP + channels)]
-    await open_channels(engine.url, bodies[:WARM_UP])
+    bodies = (opening(make_payer(number, "secp256k1")) for number in range(WARM_UP + channels))
+    await open_channels(engine.url, islice(bodies, WARM_UP))
     before = _private_bytes(engine)
     started = time.perf_counter()
-    await open_channels(engine.url, bodies[WARM_UP:])
+    await open_channels(engine.url, bodies)
     took = time.perf_counter() - started
     return {
         "bytes_per_channel": round((_private_bytes(engine) - before) / channels),

@@ -18,6 +18,7 @@ from msgspec import inspect as shapes
 from docs.payment_parts import payment_methods, payment_values, store_errors
 from docs.payments_speed import SPEED_PARTS
 from docs.schema_parts import schema_diagram, schema_tables
+from docs.throughput import THROUGHPUT_PARTS
 from engine.cli.main import cli
 from engine.config import Config
 from engine.core.commands import COMMAND_TYPES, Command
@@ -34,6 +35,7 @@ PAGES: Final = (
     "reference/payments.md",
     "reference/payment-codes.md",
     "explanation/payments-speed.md",
+    "explanation/throughput.md",
     "reference/payments-schema.md",
 )
 
@@ -223,6 +225,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "schema-diagram": schema_diagram,
     "schema-tables": schema_tables,
     **SPEED_PARTS,
+    **THROUGHPUT_PARTS,
 }
 
 

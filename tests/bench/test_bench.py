@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from bench.baseline import BaselineConfig
+from bench.baseline import RIVALS, BaselineConfig, kind_of
 from bench.baseline import run as run_baseline
-from bench.signing import make_payer, plans, read_frames, sign, write_frames
+from bench.frames import Plan, plans, read_frames, write_frames
+from bench.rivals import Account
+from bench.signing import make_payer, sign
 from bench.stores import STORES
 from bench.tradeoff import TradeoffConfig
 from bench.tradeoff import run as run_tradeoff
@@ -29,12 +32,18 @@ def line_of(*arguments: str) -> dict[str, object]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+LIKE = Plan(
+    path="", first=0, last=0, step=1, curve="secp256k1", claims=0, claims_per_frame=3
+)  # fmt: skip
+
+
 def test_the_load_is_signed_as_the_ledger_wants_it_and_in_order(tmp_path):
-    (plan,) = plans(tmp_path, "mixed", 4, 1, (10, 3))
+    like = msgspec.structs.replace(LIKE, curve="mixed")
+    (plan,) = plans(tmp_path, (0, 4), 1, 10, like)
     payers = {make_payer(number, "mixed").channel_id: number for number in range(4)}
 
     written = write_frames(plan)
-    frames = read_frames(plan.path)
+    frames = list(read_frames(plan.path))
 
     assert written == len(frames) == 4
 
@@ -43,6 +52,35 @@ def test_the_load_is_signed_as_the_ledger_wants_it_and_in_order(tmp_path):
     for channel_id, _, amount, signature in claims:
         key = make_payer(payers[channel_id], "mixed").public_key
         assert verify(key, signing_message(channel_id, amount), signature)
+
+
+def claims_of(plan):
+    write_frames(plan)
+    frames = [msgspec.msgpack.decode(frame) for frame in read_frames(plan.path)]
+    assert [number for number, _ in frames] == list(range(len(frames)))
+    return [tuple(claim) for _, claims in frames for claim in claims]
+
+
+def test_uniform_claims_are_split_over_connections_and_none_is_lost(tmp_path):
+    parts = plans(tmp_path, (10, 17), 3, 70, msgspec.structs.replace(LIKE, signed=False))
+    sent = [claim for plan in parts for claim in claims_of(plan)]
+
+    channels = {make_payer(number, "secp256k1").channel_id for number in range(10, 17)}
+    assert Counter(channel for channel, *_ in sent) == dict.fromkeys(channels, 10)
+    assert {sequence for _, sequence, _, _ in sent} == set(range(1, 11))
+
+
+def test_claims_by_zipf_keep_to_their_connection_and_the_first_rank_has_most(tmp_path):
+    like = msgspec.structs.replace(LIKE, signed=False, spread="zipf", sequenced=False)
+    ours, theirs = (claims_of(plan) for plan in plans(tmp_path, (0, 100), 2, 6_000, like))
+
+    assert len(ours) == len(theirs) == 3_000
+    assert {sequence for _, sequence, _, _ in ours} == {None}
+    count = Counter(channel for channel, *_ in ours)
+    assert not set(count) & {channel for channel, *_ in theirs}
+    first, third = (count[make_payer(number, "secp256k1").channel_id] for number in (0, 2))
+    assert first == max(count.values())
+    assert 2 < first / third < 4.5
 
 
 @pytest.mark.parametrize("curve", ["secp256k1", "ed25519"])
@@ -54,11 +92,40 @@ def test_a_payer_is_the_same_every_time_and_signs_on_its_curve(curve):
     assert verify(payer.public_key, signing_message(payer.channel_id, 5), sign(payer, 5))
 
 
-def test_the_baseline_accepts_every_good_claim():
-    line = run_baseline(BaselineConfig(claims=60))
+@pytest.mark.slow
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_rival_accepts_every_good_claim(rival):
+    line = run_baseline(BaselineConfig(claims=60, rivals=(rival,)))
 
     assert set(line) >= HEAD | {"accepted_per_s"}
-    assert line["accepted"] == 60
+    assert line["accepted"] >= 60
+    assert [row["rival"] for row in line["rows"]] == [rival]
+
+
+def taker(rival, tmp_path):
+    payer = make_payer(1, "secp256k1")
+    kind = kind_of(rival)
+    kind.prepare(str(tmp_path), [Account(payer.channel_id, payer.public_key)])
+    return payer, kind.worker(str(tmp_path))
+
+
+@pytest.mark.parametrize("rival", [rival for rival in RIVALS if rival != "postgresql"])
+def test_a_rival_refuses_what_does_not_continue_its_channel_or_is_not_signed(rival, tmp_path):
+    payer, worker = taker(rival, tmp_path)
+
+    assert worker.take(payer.channel_id, 1, 10, sign(payer, 10))
+    assert not worker.take(payer.channel_id, 1, 10, sign(payer, 10))
+    assert not worker.take(payer.channel_id, 3, 30, sign(payer, 30))
+    assert not worker.take(payer.channel_id, 2, 10, sign(payer, 10))
+    assert not worker.take(payer.channel_id, 2, 20, sign(payer, 21))
+    assert worker.take(payer.channel_id, 2, 20, sign(payer, 20))
+    worker.close()
+
+
+def test_a_rival_whose_library_is_not_installed_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bench.rivals.eventsourced", None)
+    with pytest.raises(ModuleNotFoundError, match="--only xrpl-sqlite --only postgresql"):
+        kind_of("eventsourcing")
 
 
 def test_the_claims_of_the_comparison_continue_their_channels_and_are_signed_once():
@@ -93,8 +160,9 @@ def test_a_rival_that_is_not_installed_is_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize("transport", ["ws", "ws-single", "http", "http-single", "inprocess"])
 def test_every_claim_of_the_benchmark_is_accepted_and_found_in_the_log(transport):
     line = line_of(
-        "claims", "--seconds", "1", "--channels", "64", "--rate", "1500", "--transport", transport
-    )
+        "claims", "--seconds", "1", "--channels", "64", "--rate", "1500", "--transport", transport,
+        "--runtime", "ray" if transport == "ws" else "inline",
+    )  # fmt: skip
 
     assert set(line) >= HEAD | {
         "accepted_per_s", "p50_ms", "p99_ms", "p999_ms", "max_ms", "ceiling_verify_per_s",

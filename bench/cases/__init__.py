@@ -1,0 +1,1 @@
+"""Cases of `bench claims`: one question each, a row for each point."""

@@ -1,0 +1,1 @@
+"""What result lines say, as tables and plots."""
