@@ -15,6 +15,6 @@ test: setup
 faults: setup
 	.venv/bin/python -m tests.faults --full --write bench/results/faults.json --write bench/results/faults.md
 bench: setup
-	.venv/bin/paychan bench claims
+	.venv/bin/paychan bench all
 serve: setup
 	.venv/bin/paychan serve
