@@ -1,8 +1,9 @@
 """Shards and verifiers as Ray actors. The only file that knows Ray.
 
-Ray gives each its process, starts it again when it dies, and carries calls in order. A shard is a
-synchronous actor: only those run one caller's calls in order. Ray never retries a call: a retry is
-the gateway's, by the identity of a claim. The constructor of a shard is its recovery.
+Ray gives each its process, starts it again when it dies, and carries calls in order; batches go to
+a process of this machine over a line of their own (`direct.py`). A shard is a synchronous actor:
+only those run one caller's calls in order. Ray never retries a call: a retry is the gateway's, by
+the identity of a claim. The constructor of a shard is its recovery.
 """
 
 import asyncio
