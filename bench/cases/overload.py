@@ -7,7 +7,7 @@ claim that was refused is made up for by the next one, as with any payer who goe
 
 The sum before the run: a refusal costs the gateway what reading and answering costs, some 4 µs, and
 no signature. So twice the rate takes 4 µs of each 40: goodput 0.9 of the maximum or a little more.
-A claim that is taken waits behind a full queue, 32,768 claims a shard: a second at 60,000 a second.
+A claim that is taken waits behind a full queue, 16,384 a shard: half a second at 60,000 a second.
 Memory is the queues, some 100 MB. Afterwards the queues drain in a second.
 """
 

@@ -65,13 +65,13 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         overloaded_retry_ms: The hint given with a refusal for overload.
     """
 
-    queue_claims_max: Positive = 32_768
+    queue_claims_max: Positive = 16_384
     queue_commands_max: Positive = 8_192
     batch_claims_max: Annotated[int, Meta(ge=1, le=512)] = 510
     batches_max: Positive = 6
     commits_max: Positive = 2
     gather_ms: Positive = 12
-    linger_us: Annotated[int, Meta(ge=0, le=1_000)] = 500
+    linger_us: Annotated[int, Meta(ge=0, le=1_000)] = 0
     queue_wait_max_ms: Positive = 5_000
     unavailable_after_ms: Positive = 10_000
     silent_after_ms: Positive = 10_000
