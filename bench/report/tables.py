@@ -190,7 +190,7 @@ GOALS: Final[tuple[tuple[str, str, str, Look], ...]] = (
     ("overload, normal again after", "2 s", "overload", _normal),
     ("skew, of uniform", "0.8", "skew", _worst_skew),
     ("bytes a channel", "600", "memory", below(bytes_per_channel=600)),
-    ("last to first part of the growth", "within 5 %", "growth", _grown),
+    ("last to first quarter of the growth", "within 5 %", "growth", _grown),
     ("newest proves all, a second", "150,000", "newest", at_least("accepted_per_s", 150_000)),
     ("start on an empty directory", "6 s", "start-stop", below(start_s=6)),
     ("stop under load", "2 s", "start-stop", below(stop_s=2)),
