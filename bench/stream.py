@@ -203,7 +203,7 @@ class Tally(msgspec.Struct):
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """Where slices end: after so many accepted claims, or so many seconds; 0 = not there."""
+    """Where slices end: after each so many accepted claims, or seconds; 0 = not there."""
 
     claims: int = 0
     seconds: float = 0.0
@@ -252,14 +252,15 @@ def percentiles(latencies_s: list[float]) -> Percentiles:
 def _slices(seen: list[Seen], begun: float, cut: Cut) -> Iterator[Slice]:
     """Yield slices that are whole; what comes after the last whole one is left out."""
     latencies: list[float] = []
-    accepted = refused = 0
-    until = begun + cut.seconds
+    before = accepted = refused = 0
+    until, wanted = begun + cut.seconds, cut.claims
     for end, took, good, bad in seen:
         while cut.seconds and end >= until:
             yield Slice(until, accepted, refused, percentiles(latencies))
             latencies, accepted, refused, until = [], 0, 0, until + cut.seconds
         latencies.append(took)
         accepted, refused = accepted + good, refused + bad
-        if cut.claims and accepted >= cut.claims:
+        if cut.claims and before + accepted >= wanted:
             yield Slice(end, accepted, refused, percentiles(latencies))
+            before, wanted = before + accepted, wanted + cut.claims
             latencies, accepted, refused = [], 0, 0

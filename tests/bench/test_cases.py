@@ -48,6 +48,14 @@ def test_growth_is_told_slice_by_slice_with_the_memory_of_its_end():
     assert [row["memory_mb"] for row in rows] == [2.0, 3.0]
 
 
+def test_the_last_quarter_of_a_growth_is_set_beside_the_first():
+    names = ("accepted_per_s", "p50_ms", "p99_ms", "memory_mb")
+    rates = [100, 90, 1, 50, 50, 1, 45, 46]
+    rows = [dict.fromkeys(names, rate) for rate in rates]
+
+    assert growth.last_to_first(rows) == dict.fromkeys(names, round(45.5 / 95, 3))
+
+
 @pytest.mark.parametrize(
     ("after", "normal"),
     [

@@ -203,6 +203,8 @@ async def test_slices_end_after_so_many_claims_or_seconds():
     by_claims = summed_up([stream], 100.0, 0.0, Cut(claims=30)).slices
     assert [(one.until, one.accepted) for one in by_claims] == [(102.5, 30), (105.5, 30)]
     assert by_claims[0].latency.max_ms == 3
+    uneven = summed_up([stream], 100.0, 0.0, Cut(claims=25)).slices
+    assert [one.accepted for one in uneven] == [30, 20]
     by_time = summed_up([stream], 100.0, 0.0, Cut(seconds=2)).slices
     assert [(one.until, one.accepted) for one in by_time] == [(102.0, 20), (104.0, 20)]
 

@@ -50,7 +50,7 @@ def test_an_overload_that_goes_wrong_is_seen(more, what):
 
 
 def test_growth_of_more_than_a_twentieth_is_seen():
-    name = "last to first part of the growth"
+    name = "last to first quarter of the growth"
     assert row_of(tables.goals({"growth": lines.growth()}), name)[-1] == "yes"
     assert row_of(tables.goals({"growth": lines.growth(last=94_000)}), name)[-1] == "**no**"
 
