@@ -3,6 +3,7 @@
 The one rule: no other module of the package touches a file, a directory or the clock.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -135,12 +136,14 @@ class OsFiles:
 
     def scan(self, directory: Path) -> dict[str, int]:
         """See `Files.scan`."""
+        sizes: dict[str, int] = {}
         with os.scandir(directory) as entries:
-            return {
-                entry.name: entry.stat(follow_symlinks=False).st_size
-                for entry in entries
-                if entry.is_file(follow_symlinks=False)
-            }
+            for entry in entries:
+                # Who looks on beside a writer may see a name that is gone a moment later.
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file(follow_symlinks=False):
+                        sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+        return sizes
 
     def rename(self, source: Path, target: Path) -> None:
         """See `Files.rename`."""

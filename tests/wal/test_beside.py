@@ -1,6 +1,8 @@
 """Whoever looks at a log beside its writer never takes the writer's work for damage."""
 
+import os
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from tests.wal.disk import QUICK, SMALL, QuickFiles, fill, live_segment
 from wal import Log, LogOptions, inspect, verify
 from wal.backup import LogCopy
-from wal.files import How
+from wal.files import How, OsFiles
 
 LARGE = LogOptions(segment_bytes=8 << 20, spare_in_background=False)
 
@@ -110,3 +112,20 @@ def test_no_false_alarm_in_many_looks_at_a_writer_that_never_rests(tmp_path):
     finally:
         stopped.set()
         writer.join(60)
+
+
+def test_a_file_that_is_gone_before_it_is_looked_at_is_not_there(tmp_path, monkeypatch):
+    """So it is with `next.pre`: listed a moment before the writer gives it its name."""
+    for name in ("one", "next.pre", "two"):
+        (tmp_path / name).write_bytes(b"abc")
+    scandir = os.scandir
+
+    @contextmanager
+    def scandir_then_rename(directory):
+        with scandir(directory) as entries:
+            listed = list(entries)
+            (tmp_path / "next.pre").unlink()
+            yield listed
+
+    monkeypatch.setattr("wal.files.os.scandir", scandir_then_rename)
+    assert OsFiles().scan(tmp_path) == {"one": 3, "two": 3}
