@@ -69,8 +69,12 @@ WORKER: Final = Machine(ticker=ticker_of_worker)
 """The machine of a shard that Ray hosts."""
 
 
-DOOR_MAX_S: Final = 2.0
-"""How long a process may take to say where its door is; without it Ray carries its batches."""
+Place = tuple[str, int, str]
+"""Where a process of ours is: its Ray node, its number, the address of its door."""
+
+
+def _place_of(door: Door) -> Place:
+    return ray.get_runtime_context().get_node_id(), os.getpid(), door.address
 
 
 class VerifierHost:
@@ -85,9 +89,9 @@ class VerifierHost:
         """Return sealed verdicts."""
         return self._worker.verify(blob)
 
-    def place(self) -> tuple[str, int, str]:
-        """Return the Ray node, the process, and where its door is."""
-        return ray.get_runtime_context().get_node_id(), os.getpid(), self._door.address
+    def place(self) -> Place:
+        """Say where it is."""
+        return _place_of(self._door)
 
 
 class OpenShardHost(ShardHost):
@@ -99,9 +103,9 @@ class OpenShardHost(ShardHost):
         super().__init__(settings, rules, machine=machine)
         self._door = Door({"commit": self.commit})
 
-    def place(self) -> tuple[str, int, str]:
-        """Return the Ray node, the process, and where its door is."""
-        return ray.get_runtime_context().get_node_id(), os.getpid(), self._door.address
+    def place(self) -> Place:
+        """Say where it is."""
+        return _place_of(self._door)
 
 
 async def _line_to(node: str, address: str) -> Line | None:
@@ -162,10 +166,9 @@ class RayShard:
         answer = await hello
         if self._line is None or not self._line.is_up:
             self._line = None
-            with contextlib.suppress(RayError, TimeoutError):
-                async with asyncio.timeout(DOOR_MAX_S):
-                    node, _, address = await self._actor.place.remote()
-                    self._line = await _line_to(node, address)
+            with contextlib.suppress(RayError):
+                node, _, address = await self._actor.place.remote()
+                self._line = await _line_to(node, address)
         return answer
 
     async def _over_the_line(self, answer: "asyncio.Future[bytes]") -> bytes:
