@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ FULL_TRADEOFF = TradeoffConfig(events=1_000_000, channels=100_000)
 @click.group()
 def bench() -> None:
     """Measure this machine; every line says with what, where and how."""
+
+
+@contextmanager
+def _told_what_is_missing() -> Iterator[None]:
+    """Turn a missing library of a rival or a store into a failure that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Failure(ExitCode.FAILED, str(error)) from error
 
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:
@@ -109,11 +119,8 @@ def baseline(*, as_json: bool, full: bool, datadir: Path | None, rivals: tuple[s
         seconds=20.0,
         rivals=rivals or baseline_bench.RIVALS,
     )
-    try:
-        with progress("rivals") as told:
-            line = baseline_bench.run(config, datadir, told)
-    except ModuleNotFoundError as error:
-        raise Failure(ExitCode.FAILED, str(error)) from error
+    with _told_what_is_missing(), progress("rivals") as told:
+        line = baseline_bench.run(config, datadir, told)
     _show(line, as_json=as_json)
 
 
@@ -164,11 +171,8 @@ def wal(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any) -> 
     """Appends a second by batch size, beside SQLite, LMDB and a bare append."""
     rounds = settings.pop("rounds") or (31 if full else 3)
     config = wal_bench.WalConfig(rounds=rounds, slice_s=0.15 if full else 0.03, **settings)
-    try:
-        with progress("slices") as told:
-            line = wal_bench.run(config, datadir, told)
-    except ModuleNotFoundError as error:
-        raise Failure(ExitCode.FAILED, str(error)) from error
+    with _told_what_is_missing(), progress("slices") as told:
+        line = wal_bench.run(config, datadir, told)
     _show(line, as_json=as_json)
 
 
@@ -194,11 +198,8 @@ def payments(*, as_json: bool, full: bool, datadir: Path | None, **settings: Any
     if "payments" in wanted:
         wanted["huge"] = 0
     config = replace(payments_bench.FULL if full else payments_bench.SMOKE, **wanted)
-    try:
-        with progress("payments") as told:
-            line = payments_bench.run(config, datadir, told)
-    except ModuleNotFoundError as error:
-        raise Failure(ExitCode.FAILED, str(error)) from error
+    with _told_what_is_missing(), progress("payments") as told:
+        line = payments_bench.run(config, datadir, told)
     _show(line, as_json=as_json)
 
 
