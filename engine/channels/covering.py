@@ -28,7 +28,8 @@ from engine.validation.dedup import FirstAnswer, RetryWindow
 from engine.validation.pipeline import Pipeline
 from engine.validation.rules import refuse_key, refuse_skew
 from engine.verify.batch import Item
-from engine.verify.newest import COVERED, is_signed
+from engine.verify.newest import COVERED
+from engine.verify.signed import is_signed
 
 Step = tuple[int, AnyEvent, Channel]
 """A claim that is accepted: its index in the batch, its event, and the channel after it."""

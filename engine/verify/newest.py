@@ -9,14 +9,11 @@ The one rule: `COVERED` is no proof. What may be done with such a claim is for t
 (`channels.covering`).
 """
 
-import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from engine.core.claim import signing_message
-from engine.core.types import CHANNEL_ID_BYTES, SIGNATURE_BYTES_MAX
+from engine.core.types import SIGNATURE_BYTES_MAX
 from engine.verify.batch import EVERY_VERDICTS, PROBE_COUNT, Item
-from engine.verify.schemes import verify
 
 COVERED: Final = 2
 """The verdict byte of a claim that was not looked at, for one over more drops is good."""
@@ -54,14 +51,3 @@ def _alike(items: Sequence[Item]) -> dict[tuple[bytes, bytes], list[int]]:
     for index, item in enumerate(items):
         alike.setdefault((item.channel_id, item.public_key), []).append(index)
     return alike
-
-
-def is_signed(item: Item) -> bool:
-    """Say whether the ledger would take a claim: what a verifier would have said, had it looked."""
-    if len(item.channel_id) != CHANNEL_ID_BYTES:
-        return False
-    try:
-        message = signing_message(item.channel_id, item.amount)
-    except struct.error:
-        return False
-    return verify(item.public_key, message, item.signature)

@@ -1,15 +1,14 @@
 """A verifier: batches in, sealed verdicts out, no state but parsed keys."""
 
-import struct
+from functools import partial
 from typing import Final
 
-from engine.core.claim import signing_message
-from engine.core.types import CHANNEL_ID_BYTES
 from engine.verify.batch import Item, decode_batch
 from engine.verify.newest import judge_newest
 from engine.verify.schemes import KEY_CACHE_MAX, SignatureChecker
 from engine.verify.seal import SEAL_KEY_BYTES, seal
 from engine.verify.selftest import run_self_test
+from engine.verify.signed import is_signed
 
 GOOD: Final = 1
 """The verdict byte of a claim the ledger would take; `newest.COVERED` is none."""
@@ -32,6 +31,8 @@ class VerifierWorker:
         self._seal_key = seal_key
         self._newest = newest
         self._checker = SignatureChecker(key_cache_max)
+        # Nothing inside one item may raise: it would cost all claims of the batch their verdict.
+        self._is_good = partial(is_signed, check=self._checker.verify)
         run_self_test(self._checker.verify)
 
     def verify(self, blob: bytes) -> bytes:
@@ -46,13 +47,3 @@ class VerifierWorker:
         if self._newest:
             return judge_newest(items, self._is_good)
         return bytes(map(self._is_good, items))
-
-    def _is_good(self, item: Item) -> bool:
-        # Nothing inside one item may raise: it would cost all claims of the batch their verdict.
-        if len(item.channel_id) != CHANNEL_ID_BYTES:
-            return False
-        try:
-            message = signing_message(item.channel_id, item.amount)
-        except struct.error:
-            return False
-        return self._checker.verify(item.public_key, message, item.signature)

@@ -16,9 +16,9 @@ from engine.core.types import Sequencing, TimeNs
 from engine.validation.options import RiskOptions
 from engine.validation.risk import VelocityRule
 from engine.verify.batch import Item
-from engine.verify.newest import is_signed
 from engine.verify.options import VerifyOptions
 from engine.verify.seal import seal
+from engine.verify.signed import is_signed
 from tests.channels.world import (
     ED25519,
     NEWEST_VERIFIER,

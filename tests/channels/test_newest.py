@@ -22,10 +22,10 @@ from engine.core.claim import claim_digest, signing_message
 from engine.core.events import ClaimCovered, ClaimReceived, ClaimRejected
 from engine.core.types import Sequencing
 from engine.verify.batch import Item
-from engine.verify.newest import is_signed
 from engine.verify.options import VerifyOptions
 from engine.verify.schemes import verify
 from engine.verify.seal import seal
+from engine.verify.signed import is_signed
 from tests.channels.world import SEAL_KEY, Desk, blob_of, channel_id, item, payer_of, spoiled
 
 NAMES = ("a", "e", "by amount")

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from engine.core.types import SIGNATURE_BYTES_MAX
 from engine.verify.batch import SECP256K1_PROBES, Item, are_plausible, encode_batch, with_probes
 from engine.verify.errors import SealRefusedError
-from engine.verify.newest import COVERED, NEWEST_VERDICTS, is_signed, judge_newest
+from engine.verify.newest import COVERED, NEWEST_VERDICTS, judge_newest
 from engine.verify.options import VerifyOptions
 from engine.verify.seal import open_sealed
+from engine.verify.signed import is_signed
 from engine.verify.worker import VerifierWorker
 from tests.verify.payers import make_item, make_payer
 
