@@ -180,30 +180,26 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], tuple[State, Callable[..., Ch
 
 
 def _claim(channel: Channel, command: SubmitClaim, at: TimeNs) -> Decision:
-    refusal = refuse_claim(channel, command, at)
-    if refusal is not None:
-        return refusal
-    return (
-        ClaimReceived(
-            channel_id=command.channel_id,
-            version=channel.version + 1,
-            at=at,
-            sequence=command.sequence,
-            amount=command.amount,
-            signature=command.signature,
-            previous=command.previous,
-            sent_at=command.sent_at,
-            checks=command.checks,
-        ),
-    )
+    return _taken(ClaimReceived, channel, command, at, checks=command.checks)
 
 
 def _cover(channel: Channel, command: CoverClaim, at: TimeNs) -> Decision:
+    return _taken(ClaimCovered, channel, command, at, covered_by=command.covered_by)
+
+
+def _taken(
+    kind: Callable[..., ClaimReceived],
+    channel: Channel,
+    command: SubmitClaim,
+    at: TimeNs,
+    **proof: Any,
+) -> Decision:
+    """Refuse a claim, or return the one event of `kind` that it causes."""
     refusal = refuse_claim(channel, command, at)
     if refusal is not None:
         return refusal
     return (
-        ClaimCovered(
+        kind(
             channel_id=command.channel_id,
             version=channel.version + 1,
             at=at,
@@ -212,7 +208,7 @@ def _cover(channel: Channel, command: CoverClaim, at: TimeNs) -> Decision:
             signature=command.signature,
             previous=command.previous,
             sent_at=command.sent_at,
-            covered_by=command.covered_by,
+            **proof,
         ),
     )
 
