@@ -255,7 +255,8 @@ def rows_of(name: str) -> Callable[[Lines], str]:
             return NOTHING
         head = list(dict.fromkeys(key for row in rows for key in row))
         words = (key.replace("_", " ") for key in head)
-        return markdown(words, ((shown(row.get(key)) for key in head) for row in rows))
+        # A list, not a generator: by the time that one is read, `row` would be the last.
+        return markdown(words, ([shown(row.get(key)) for key in head] for row in rows))
 
     return table
 

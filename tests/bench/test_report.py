@@ -75,6 +75,18 @@ def test_rivals_are_compared_with_the_frames_of_many_claims():
     assert row_of(table, words)[1:] == ["2,000.0", "2.0 times as many"]
 
 
+def test_a_table_of_points_has_the_row_of_each():
+    points = [{"frames": 1, "rate": 10}, {"frames": 16, "rate": 20, "more": "so"}]
+    table = tables.rows_of("frames")({"frames": lines.line("frames", rows=points)})
+
+    assert [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()] == [
+        ["frames", "rate", "more"],
+        ["---", "---", "---"],
+        ["1", "10", ""],
+        ["16", "20", "so"],
+    ]
+
+
 EVERYTHING = [
     *(lines.plain(part, 30_000) for part in tables.PLAIN),
     lines.latency(),
