@@ -22,7 +22,7 @@ from engine.channels.plain import plain_claim
 from engine.channels.recovery import Recovered
 from engine.core.channel import Channel
 from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
-from engine.core.events import AnyEvent, ClaimReceived
+from engine.core.events import AnyEvent
 from engine.core.opening import decide_open, terms_of
 from engine.core.rejections import RejectCode, Rejected
 from engine.core.transition import apply, decide_refusal
@@ -217,26 +217,22 @@ class Shard:
         verdicts: bytes,
     ) -> list[Answer]:
         """Decide the claims with these `indexes` in a batch; `items` may have probes behind."""
-        actors, held = self._actors, self._pipeline.held.waiting
+        actor_of, held, staged = self._actors.get, self._pipeline.held.waiting, self._staged
+        last, limits = self._last, self._limits
         no_rules = self.no_room is None and not self._pipeline.risk.rules
         answers: list[Answer] = []
         for index, item, good in zip(indexes, items, verdicts, strict=False):
-            actor = actors.get(item.channel_id)
-            if no_rules and good and actor is not None and not held:
+            actor = actor_of(item.channel_id)
+            if good and no_rules and actor is not None and not held:
                 event = plain_claim(actor.channel, item, at)
                 if event is not None:
-                    answers.append(self._take_plain(actor, event))
+                    self._claimed += event.amount - actor.channel.claimed
+                    staged.append(event)
+                    position = last + len(staged)
+                    answers.append(accepted(actor.take_plain(event, position, limits), position))
                     continue
             answers.append(self._claim(actor, item, good, (*batch, index), at))
         return answers
-
-    def _take_plain(self, actor: ChannelActor, event: ClaimReceived) -> Answer:
-        staged = self._staged
-        staged.append(event)
-        self._claimed += event.amount - actor.channel.claimed
-        position = self._last + len(staged)
-        actor.take(event, position, self._limits)
-        return accepted(actor.channel, position)
 
     def _claim(
         self, actor: ChannelActor | None, item: Item, good: int, ticket: Ticket, at: TimeNs

@@ -76,7 +76,12 @@ def _keep(channel: Channel, event: Event, state: State) -> Channel:
     return _changed(channel, event, state)
 
 
-def _take_claim(channel: Channel, event: ClaimReceived, state: State) -> Channel:
+def take_claim(channel: Channel, event: ClaimReceived, state: State) -> Channel:
+    """Return an active channel as it is after a claim of its own; what `apply` does with one.
+
+    Raises:
+        InvariantBroken: as of `apply`.
+    """
     claimed, amount, capacity = channel.claimed, event.amount, channel.capacity
     available, owed = channel.available + claimed - amount, channel.unredeemed
     # All that is claimed is owed, so one number serves both fields: 32 bytes a channel.
@@ -122,7 +127,7 @@ def _take_covered(channel: Channel, event: ClaimCovered, state: State) -> Channe
     proven = channel.proven or Proven(channel.claimed, channel.sequence, event.covered_by)
     if not event.sequence < event.covered_by == proven.covered_by:
         raise InvariantBroken(channel, "covered claims name the one that covers them")
-    after = _take_claim(channel, event, state)
+    after = take_claim(channel, event, state)
     return replace(after, signature=channel.signature, proven=proven)
 
 
@@ -158,7 +163,7 @@ TRANSITIONS: Final[dict[tuple[State, type[Event]], tuple[State, Callable[..., Ch
     # state     event               next state  what it does
     (PENDING,   FundingConfirmed):  (ACTIVE,    _keep),
     (PENDING,   ClaimRejected):     (PENDING,   _keep),
-    (ACTIVE,    ClaimReceived):     (ACTIVE,    _take_claim),
+    (ACTIVE,    ClaimReceived):     (ACTIVE,    take_claim),
     (ACTIVE,    ClaimCovered):      (ACTIVE,    _take_covered),
     (ACTIVE,    ClaimRejected):     (ACTIVE,    _keep),
     (ACTIVE,    ChannelFunded):     (ACTIVE,    _add_funds),
@@ -369,7 +374,7 @@ def apply(channel: Channel | None, event: AnyEvent) -> Channel:
     else:
         next_state, update = TRANSITIONS[channel.state, type(event)]
         after = update(channel, event, next_state)
-        if update is _take_claim or update is _take_covered:  # which have looked already
+        if update is take_claim or update is _take_covered:  # which have looked already
             return after
     check(channel, after)
     return after

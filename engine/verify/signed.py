@@ -6,16 +6,15 @@ from collections.abc import Callable
 from engine.core.claim import signing_message
 from engine.core.types import CHANNEL_ID_BYTES
 from engine.verify.batch import Item
-from engine.verify.schemes import verify
+from engine.verify.schemes import Check, known_check
 
 
-def is_signed(item: Item, check: Callable[[bytes, bytes, bytes], bool] = verify) -> bool:
+def is_signed(item: Item, check_of: Callable[[bytes], Check | None] = known_check) -> bool:
     """Say whether the ledger would take a claim. Raises nothing, whatever is in the item.
 
     Args:
         item: The claim, with the key it is checked with.
-        check: (public key, message, signature) -> good; `schemes.verify` or one with a cache of
-            its own.
+        check_of: `SignatureChecker.check_of`, for those who have a cache of their own.
     """
     if len(item.channel_id) != CHANNEL_ID_BYTES:
         return False
@@ -23,4 +22,5 @@ def is_signed(item: Item, check: Callable[[bytes, bytes, bytes], bool] = verify)
         message = signing_message(item.channel_id, item.amount)
     except struct.error:
         return False
-    return check(item.public_key, message, item.signature)
+    check = check_of(item.public_key)
+    return check is not None and check(message, item.signature)

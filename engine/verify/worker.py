@@ -32,7 +32,7 @@ class VerifierWorker:
         self._newest = newest
         self._checker = SignatureChecker(key_cache_max)
         # Nothing inside one item may raise: it would cost all claims of the batch their verdict.
-        self._is_good = partial(is_signed, check=self._checker.verify)
+        self._is_good = partial(is_signed, check_of=self._checker.check_of)
         run_self_test(self._checker.verify)
 
     def verify(self, blob: bytes) -> bytes:
