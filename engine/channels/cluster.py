@@ -37,6 +37,10 @@ RESTART_FIRST_S: Final = 1.0
 RESTART_LONGEST_S: Final = 15.0
 """Pause before a shard that could not recover is started again: first, and doubled up to this."""
 
+WORKER_NICE: Final = 0
+"""Ray's own is 15: shards would stand behind whatever else the machine does, and barely before the
+work in the background, which is at 19."""
+
 OBJECT_STORE_BYTES: Final = 96 << 20
 """Ray's shared memory; batches travel inside the calls and hardly touch it."""
 
@@ -82,6 +86,7 @@ class VerifierHost:
 
     def __init__(self, datadir: str, options: VerifyOptions) -> None:
         seal_key = load_or_create_seal_key(Path(datadir) / "seal.key")
+        os.nice(int(os.environ.get("XV", "0")))
         self._worker = VerifierWorker(seal_key, options.key_cache_max, newest=options.is_newest)
         self._door = Door({"verify": self._worker.verify})
 
@@ -267,6 +272,7 @@ class RayRuntime:
                 "num_cpus": 0,  # ours ask for none, and Ray then starts no idle workers
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
+                "_system_config": {"worker_niceness": int(os.environ.get("XN", WORKER_NICE))},
             }
         ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **own)
 

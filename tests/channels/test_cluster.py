@@ -187,7 +187,9 @@ async def test_each_channel_has_a_process_of_its_own_and_finds_it_again(tmp_path
     names = NAMES[:3]
     async with running(config) as engine:
         await open_all(engine, names)
-        assert len(named("ShardHost")) == 3
+        hosts = named("ShardHost")
+        assert len(hosts) == 3
+        assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in hosts} == {os.nice(0)}
         told = submit(engine, *(item(name, 10, 1) for name in names))
         assert await told.words() == ["accepted"] * 3
         os.kill(pid_of(engine, 1), signal.SIGKILL)
