@@ -2,7 +2,8 @@
 
 A connection has one reader and one writer. The reader takes frames while few enough are without an
 answer that was sent; beyond that, frames wait in the socket, so a sender that does not read its
-answers stops itself. The writer sends answers in the order they are made, and balances when there
+answers stops itself. A binary frame that nothing waits before is taken as it comes (`frames`), and
+one that no shard has room for is refused unread (`unread`). The writer sends answers in the order they are made, and balances when there
 is room: of a channel only the newest, so a slow reader misses steps but never the end.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from engine.channels.answers import OVERLOADED
 from engine.channels.intake.calls import CallsFull
 from engine.channels.intake.submission import Submission
 from engine.channels.intake.views import BalanceSeen
@@ -24,6 +26,7 @@ from engine.gateway.answers import balance, binary, channel, result
 from engine.gateway.asgi import Message, Receive, Scope, Send
 from engine.gateway.envelope import failure, success, text
 from engine.gateway.forms import JSON, Malformed, integer_of, octets_of
+from engine.gateway.frames import FRAMES, FrameSocket
 from engine.gateway.health import server_info
 from engine.gateway.payments.following import PaymentsFollowed, drop
 from engine.gateway.problems import Problem, malformed
@@ -38,6 +41,7 @@ from engine.gateway.schemas import (
     number_of,
 )
 from engine.gateway.state import GatewayState
+from engine.gateway.unread import refused_unread
 from engine.ports import ShardDown
 from engine.verify.schemes import verify
 
@@ -87,10 +91,13 @@ class _Due:
 class Connection:
     """One WebSocket from its acceptance to its end."""
 
-    def __init__(self, state: GatewayState, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, state: GatewayState, receive: Receive, send: Send, frames: FrameSocket
+    ) -> None:
         self._state = state
         self._receive = receive
         self._send = send
+        self._frames = frames
         self._out: deque[Message | _Due] = deque()
         self._balances: dict[bytes, BalanceSeen] = {}
         self._subscribed: set[bytes] = set()
@@ -100,12 +107,14 @@ class Connection:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._gone = False
+        self._listens = False
         self.ended = asyncio.Event()
 
     async def run(self) -> None:
         """Serve the connection until either side ends it."""
         await self._receive()
         await self._send({"type": "websocket.accept"})
+        self._frames.hand_over(self._take_at_once)
         writer = asyncio.create_task(self._write())
         try:
             await self._read()
@@ -133,17 +142,19 @@ class Connection:
 
     async def _read(self) -> None:
         while True:
+            self._listens = True
             message = await self._receive()
+            self._listens = False
             if message["type"] == "websocket.disconnect":
                 return
+            while self._is_full():
+                self._has_room.clear()
+                await self._has_room.wait()
             octets = message.get("bytes")
             if octets is not None:
                 self._take_frame(octets)
             else:
                 await self._take_text(message["text"])
-            while self._is_full():
-                self._has_room.clear()
-                await self._has_room.wait()
 
     def _is_full(self) -> bool:
         """Say whether enough is without an answer that was sent, or has no room to be sent."""
@@ -151,7 +162,22 @@ class Connection:
         ahead = max(self._frames_ahead, len(self._out))
         return not self._gone and (ahead >= most or self._claims_ahead >= CLAIMS_AHEAD_MAX)
 
+    def _take_at_once(self, frame: bytes) -> bool:
+        """Take a frame that came while the reader waits for one; see `frames.Take`."""
+        if not self._listens or self._is_full():
+            return False
+        self._take_frame(frame)
+        return True
+
     def _take_frame(self, frame: bytes) -> None:
+        refused = refused_unread(frame) if self._state.router.is_full else None
+        if refused is not None:
+            answer, count = refused
+            self._state.router.count(OVERLOADED, count)
+            self.answered(0.0)
+            if not self._frames.send_frame(answer):
+                self.put({"type": "websocket.send", "bytes": answer})
+            return
         try:
             number, claims = decode_frame(frame)
         except Malformed as error:
@@ -225,14 +251,19 @@ class Connection:
 
     async def _send_next(self, message: Message | _Due) -> None:
         if not isinstance(message, _Due):
-            await self._send(message)
+            await self._deliver(message)
         else:
-            await self._send(message.message())
+            await self._deliver(message.message())
             if not message.is_sent:
                 message.is_sent = True
                 self._frames_ahead -= 1
                 self._claims_ahead -= message.count
         self._has_room.set()
+
+    async def _deliver(self, message: Message) -> None:
+        octets = message.get("bytes")
+        if octets is None or not self._frames.send_frame(octets):
+            await self._send(message)
 
     def _hear(self, seen: BalanceSeen) -> None:
         self._balances[seen.channel_id] = seen
@@ -371,7 +402,7 @@ class WebSocketDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; ASGI."""
-        connection = Connection(self._state, receive, send)
+        connection = Connection(self._state, receive, send, scope["extensions"][FRAMES])
         self._connections.add(connection)
         try:
             await connection.run()
