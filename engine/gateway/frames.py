@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from websockets.frames import apply_mask
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # C where it is built
 from websockets.protocol import OPEN
 
 from engine.gateway.edge import EdgeWebSocket
@@ -65,7 +65,7 @@ class FrameSocket(EdgeWebSocket):
         """Tell the application where frames can be had."""
         super().handle_connect(event)
         if not self.close_sent:
-            self.scope["extensions"][FRAMES] = self  # type: ignore[typeddict-unknown-key]
+            self.scope["extensions"][FRAMES] = self  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -103,8 +103,7 @@ class FrameSocket(EdgeWebSocket):
                 self._begun = bytearray(memoryview(data)[at:])
                 self._worth_a_look = (end if start <= have else start) - at
                 return
-            payload = memoryview(data)[start:end]
-            self._hand(apply_mask(payload, data[start - MASK_BYTES : start]))
+            self._hand(unmasked(data, start, end))
             at = end
 
     def _is_ours(self, data: bytes | bytearray, at: int, size: int) -> bool:
@@ -141,6 +140,13 @@ def payload_bounds(data: bytes | bytearray, at: int) -> tuple[int, int]:
     if data[at + 1] & MASKED:
         start += MASK_BYTES
     return start, start + size
+
+
+def unmasked(data: bytes | bytearray, start: int, end: int) -> bytes:
+    """Return a payload as its sender meant it."""
+    mask = bytes(data[start - MASK_BYTES : start])
+    # It takes any buffer: without a copy first, for a frame may be large.
+    return apply_mask(memoryview(data)[start:end], mask)  # type: ignore[arg-type]
 
 
 def head_of(size: int) -> bytes:

@@ -1,7 +1,7 @@
 """Refuse a binary frame without reading its claims.
 
-While no shard has room, each claim of a frame is answered the same, whatever it is. All that must be
-known is the number of the frame, which is copied, and how many claims it has.
+While no shard has room, each claim of a frame is answered the same, whatever it is. All that must
+be known is the number of the frame, which is copied, and how many claims it has.
 
     frame  = 92 | number | array of claims: 9n, or DC and 16 bits
     answer = 92 | number | array as long | [3, "overloaded", nil, nil] each

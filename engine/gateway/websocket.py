@@ -2,16 +2,17 @@
 
 A connection has one reader and one writer. The reader takes frames while few enough are without an
 answer that was sent; beyond that, frames wait in the socket, so a sender that does not read its
-answers stops itself. A binary frame that nothing waits before is taken as it comes (`frames`), and
-one that no shard has room for is refused unread (`unread`). The writer sends answers in the order they are made, and balances when there
-is room: of a channel only the newest, so a slow reader misses steps but never the end.
+answers stops itself. A binary frame that nothing waits before is taken as it comes (`frames`); one
+that no shard has room for is refused unread (`unread`). The writer sends answers in the order they
+are made, and balances when there is room: of a channel only the newest, so a slow reader misses
+steps but never the end.
 """
 
 import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,12 +20,12 @@ import msgspec
 from engine.channels.answers import OVERLOADED
 from engine.channels.intake.calls import CallsFull
 from engine.channels.intake.submission import Submission
-from engine.channels.intake.views import BalanceSeen
 from engine.core.claim import signing_message
 from engine.core.types import CHANNEL_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES_MAX
 from engine.gateway.answers import balance, binary, channel, result
 from engine.gateway.asgi import Message, Receive, Scope, Send
 from engine.gateway.envelope import failure, success, text
+from engine.gateway.following import BalancesFollowed
 from engine.gateway.forms import JSON, Malformed, integer_of, octets_of
 from engine.gateway.frames import FRAMES, FrameSocket
 from engine.gateway.health import server_info
@@ -99,8 +100,7 @@ class Connection:
         self._send = send
         self._frames = frames
         self._out: deque[Message | _Due] = deque()
-        self._balances: dict[bytes, BalanceSeen] = {}
-        self._subscribed: set[bytes] = set()
+        self._balances = BalancesFollowed(state.router.views, self._wake)
         self._payments = PaymentsFollowed(state.payments, self._wake)
         self._frames_ahead = self._claims_ahead = 0
         self._to_write = asyncio.Event()
@@ -121,7 +121,7 @@ class Connection:
         finally:
             self._gone = True
             self._has_room.set()
-            self._unfollow(tuple(self._subscribed))
+            self._balances.close()
             self._payments.close()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
@@ -232,7 +232,7 @@ class Connection:
                 await self._send_next(self._out.popleft())
             told = False
             # In turn: neither balances nor payments that change all the time starve the others.
-            for next_message in (self._next_balance, self._payments.next_message):
+            for next_message in (self._balances.next_message, self._payments.next_message):
                 message = next_message()
                 if message is not None:
                     told = True
@@ -241,13 +241,6 @@ class Connection:
                 continue
             self._to_write.clear()
             await self._to_write.wait()
-
-    def _next_balance(self) -> dict[str, Any] | None:
-        """Return the one that waits longest: one that changes all the time must not starve it."""
-        if not self._balances:
-            return None
-        seen = self._balances.pop(next(iter(self._balances)))
-        return {"type": "balance", **balance(seen, "eventual", JSON)}
 
     async def _send_next(self, message: Message | _Due) -> None:
         if not isinstance(message, _Due):
@@ -264,10 +257,6 @@ class Connection:
         octets = message.get("bytes")
         if octets is None or not self._frames.send_frame(octets):
             await self._send(message)
-
-    def _hear(self, seen: BalanceSeen) -> None:
-        self._balances[seen.channel_id] = seen
-        self._wake()
 
     def _wake(self) -> None:
         self._to_write.set()
@@ -329,7 +318,7 @@ class Connection:
 
     async def _command_subscribe(self, asked: TextCommand) -> dict[str, Any]:
         ids = [_id_of(text) for text in asked.channels or ()]
-        if len(self._subscribed | set(ids)) > self._state.options.subscriptions_max:
+        if self._balances.count_with(ids) > self._state.options.subscriptions_max:
             most = self._state.options.subscriptions_max
             raise Problem(400, "malformed", f"a connection follows at most {most} channels")
         payments = [] if asked.payments is None else await self._payments.open(asked.payments)
@@ -342,29 +331,15 @@ class Connection:
         # From here on nothing else runs: no change comes between what is told and what is heard.
         self._payments.follow(payments)
         for seen in read:
-            self._follow(seen)
+            self._balances.follow(seen)
         return self._counts(asked)
 
     def _counts(self, asked: TextCommand) -> dict[str, Any]:
-        counts = {"subscribed": len(self._subscribed)}
+        counts = {"subscribed": len(self._balances)}
         return counts if asked.payments is None else counts | self._payments.counts()
 
-    def _follow(self, seen: BalanceSeen) -> None:
-        """Tell the balance as it is now, and every change after it."""
-        views = self._state.router.views
-        known = views.get(seen.channel_id)
-        self._subscribed.add(seen.channel_id)
-        views.listen(seen.channel_id, self._hear)
-        self._hear(seen if known is None else known.balance(seen.channel_id))
-
-    def _unfollow(self, ids: Iterable[bytes]) -> None:
-        for channel_id in ids:
-            self._subscribed.discard(channel_id)
-            self._state.router.views.unlisten(channel_id, self._hear)
-            self._balances.pop(channel_id, None)
-
     async def _command_unsubscribe(self, asked: TextCommand) -> dict[str, Any]:
-        self._unfollow([_id_of(text) for text in asked.channels or ()])
+        self._balances.unfollow([_id_of(text) for text in asked.channels or ()])
         self._payments.unfollow(asked.payments or ())
         return self._counts(asked)
 

@@ -97,7 +97,7 @@ class Router:
     def is_full(self) -> bool:
         """Say whether every lane is full, so that no claim has a way to go."""
         lanes = self._lanes.all()
-        return bool(lanes) and all([lane.is_full for lane in lanes])
+        return bool(lanes) and all(lane.is_full for lane in lanes)
 
     # Claims -------------------------------------------------------------------------------------
 
