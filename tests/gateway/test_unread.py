@@ -1,5 +1,7 @@
 """Frames refused unread: what is answered is what reading them would have led to."""
 
+import asyncio
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from engine.channels.messages import Status
 from engine.core.rejections import RejectCode
 from engine.gateway.schemas import CLAIMS_MAX, decode_frame
 from engine.gateway.unread import refused_unread
+from engine.gateway.websocket import Connection
 from tests.gateway.test_frames import frame as masked_frame
 
 pack = msgspec.msgpack.encode
@@ -125,3 +128,44 @@ async def test_a_frame_behind_a_command_waits_for_its_turn(door):
         first = msgspec.json.decode(await ws.raw.receive_str(timeout=10))
         assert first["result"]["results"][0]["status"] == "accepted"
         assert (await ws.answers(2))[0][0] == Status.ACCEPTED
+
+
+class Ends:
+    """Both ends of a connection without a socket."""
+
+    def __init__(self):
+        self.messages = asyncio.Queue()
+        self.take = None
+        self.sent = []
+
+    def hand_over(self, take):
+        self.take = take
+
+    def send_frame(self, payload):
+        self.sent.append(payload)
+        return True
+
+    async def send(self, message):
+        self.sent.append(message)
+
+    async def until(self, condition):
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+
+async def test_a_frame_is_not_taken_at_once_while_the_reader_is_at_something_else(door):
+    payer, ends, empty = await door.payer(), Ends(), pack([1, []])
+    connection = Connection(door.state, ends.messages.get, ends.send, ends)
+    running = asyncio.create_task(connection.run())
+    ends.messages.put_nowait({"type": "websocket.connect"})
+    await ends.until(lambda: ends.take is not None and ends.take(empty))
+    text = msgspec.json.encode({"command": "balance", "channel_id": payer.id}).decode()
+    ends.messages.put_nowait({"type": "websocket.receive", "text": text})
+    await ends.until(lambda: not connection._listens)
+    assert ends.messages.empty()
+    assert not ends.take(empty)
+    await ends.until(lambda: connection._listens)
+    assert ends.take(empty)
+    ends.messages.put_nowait({"type": "websocket.disconnect"})
+    await running
