@@ -37,6 +37,12 @@ from bench.wire import (
 ANSWERS_MAX_S: Final = 30.0
 """How long answers may come after the last message; what has none then is counted as such."""
 
+CALM_S: Final = 0.1
+"""With so long between two messages they are sent to the moment: the engine is idle, and a timer
+of milliseconds would be a good part of what is measured."""
+
+EARLY_S: Final = 0.002
+
 UPGRADED: Final = b"HTTP/1.1 101"
 
 
@@ -64,8 +70,10 @@ class Job(msgspec.Struct, frozen=True):
         pause_s = self.claims_per_frame * count / self.rate if self.rate else 0.0
         open_loop = self.rate and not self.transport.startswith("http")
         window = math.inf if open_loop else self.window
+        early_s = EARLY_S if pause_s / count >= CALM_S else 0.0
         return [
-            Pace(self.seconds, window, pause_s, number * pause_s / count) for number in range(count)
+            Pace(self.seconds, window, pause_s, number * pause_s / count, early_s)
+            for number in range(count)
         ]
 
 

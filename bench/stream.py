@@ -32,12 +32,15 @@ class Pace(msgspec.Struct, frozen=True):
         window: How many may be without an answer; infinite in an open loop over a pipeline.
         pause_s: Between two that are due; 0 = as soon as there is room.
         begins_s: When the first is due.
+        early_s: How long before a message is due its sender wakes, to sleep to the moment; only
+            for who has nothing else to do then. 0 = a timer is good enough.
     """
 
     seconds: float
     window: float = math.inf
     pause_s: float = 0.0
     begins_s: float = 0.0
+    early_s: float = 0.0
 
 
 class Stream:
@@ -117,9 +120,12 @@ class Stream:
         if due - self._begin > self._pace.seconds:
             self._over = True
             return False
-        if due > now:
+        early_s = self._pace.early_s
+        if 0 < due - now <= early_s:
+            time.sleep(due - now)
+        elif due > now:
             if self._alarm is None:
-                wait_s = max(due - now, WAKE_MIN_S)
+                wait_s = max(due - now - early_s, WAKE_MIN_S)
                 self._alarm = asyncio.get_running_loop().call_later(wait_s, self._wake)
             return False
         message = next(self._messages, None)

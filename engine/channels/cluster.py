@@ -100,13 +100,13 @@ class VerifierHost:
 
 
 class OpenShardHost(ShardHost):
-    """The process around a shard, with a door for the batches of gateways on its machine."""
+    """The process around a shard, with a door for what gateways on its machine ask all the time."""
 
     def __init__(
         self, settings: ShardSettings, rules: tuple[RiskRule, ...], machine: Machine
     ) -> None:
         super().__init__(settings, rules, machine=machine)
-        self._door = Door({"commit": self.commit})
+        self._door = Door({"commit": self.commit, "read": self.read})
 
     def place(self) -> Place:
         """Say where it is."""
@@ -160,10 +160,12 @@ class RayShard:
         """Start a step in the order of the calls; await its answer.
 
         Batches go over a line of their own, which each `hello` sees to: a gateway says it before
-        its first batch and after every one that got no answer.
+        its first batch and after every one that got no answer. Reads go there as well, for the
+        first claim of a channel waits for one; without a line they wait at Ray for the next.
         """
-        if step == "commit" and self._line is not None:
-            return self._over_the_line(self._line.call(step, *arguments))
+        line = self._line
+        if line is not None and (step == "commit" or (step == "read" and line.is_up)):
+            return self._over_the_line(line.call(step, *arguments))
         answer = self._answer(self._actor, getattr(self._actor, step).remote(*arguments))
         return self._greeted(answer) if step == "hello" else answer
 

@@ -12,7 +12,8 @@ import uvicorn
 
 from engine.gateway.asgi import Receive, Scope, Send
 from engine.gateway.claims import ClaimsDoor
-from engine.gateway.edge import EdgeProtocol, EdgeWebSocket
+from engine.gateway.edge import EdgeProtocol
+from engine.gateway.frames import FrameSocket
 from engine.gateway.options import GatewayOptions
 from engine.gateway.routes import build_routes
 from engine.gateway.state import GatewayState
@@ -91,7 +92,7 @@ async def listening(gateway: Gateway, door: socket.socket | None = None) -> Asyn
     config = uvicorn.Config(
         gateway,
         http=partial(EdgeProtocol, options),  # type: ignore[arg-type]
-        ws=EdgeWebSocket,
+        ws=FrameSocket,
         ws_max_size=options.body_bytes_max,
         ws_per_message_deflate=False,
         ws_ping_interval=WS_PING_S,

@@ -2,28 +2,32 @@
 
 A connection has one reader and one writer. The reader takes frames while few enough are without an
 answer that was sent; beyond that, frames wait in the socket, so a sender that does not read its
-answers stops itself. The writer sends answers in the order they are made, and balances when there
-is room: of a channel only the newest, so a slow reader misses steps but never the end.
+answers stops itself. A binary frame that nothing waits before is taken as it comes (`frames`); one
+that no shard has room for is refused unread (`unread`). The writer sends answers in the order they
+are made, and balances when there is room: of a channel only the newest, so a slow reader misses
+steps but never the end.
 """
 
 import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from engine.channels.answers import OVERLOADED
 from engine.channels.intake.calls import CallsFull
 from engine.channels.intake.submission import Submission
-from engine.channels.intake.views import BalanceSeen
 from engine.core.claim import signing_message
 from engine.core.types import CHANNEL_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES_MAX
 from engine.gateway.answers import balance, binary, channel, result
 from engine.gateway.asgi import Message, Receive, Scope, Send
 from engine.gateway.envelope import failure, success, text
+from engine.gateway.following import BalancesFollowed
 from engine.gateway.forms import JSON, Malformed, integer_of, octets_of
+from engine.gateway.frames import FRAMES, FrameSocket
 from engine.gateway.health import server_info
 from engine.gateway.payments.following import PaymentsFollowed, drop
 from engine.gateway.problems import Problem, malformed
@@ -38,6 +42,7 @@ from engine.gateway.schemas import (
     number_of,
 )
 from engine.gateway.state import GatewayState
+from engine.gateway.unread import refused_unread
 from engine.ports import ShardDown
 from engine.verify.schemes import verify
 
@@ -87,32 +92,36 @@ class _Due:
 class Connection:
     """One WebSocket from its acceptance to its end."""
 
-    def __init__(self, state: GatewayState, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, state: GatewayState, receive: Receive, send: Send, frames: FrameSocket
+    ) -> None:
         self._state = state
         self._receive = receive
         self._send = send
+        self._frames = frames
         self._out: deque[Message | _Due] = deque()
-        self._balances: dict[bytes, BalanceSeen] = {}
-        self._subscribed: set[bytes] = set()
+        self._balances = BalancesFollowed(state.router.views, self._wake)
         self._payments = PaymentsFollowed(state.payments, self._wake)
         self._frames_ahead = self._claims_ahead = 0
         self._to_write = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._gone = False
+        self._listens = False
         self.ended = asyncio.Event()
 
     async def run(self) -> None:
         """Serve the connection until either side ends it."""
         await self._receive()
         await self._send({"type": "websocket.accept"})
+        self._frames.hand_over(self._take_at_once)
         writer = asyncio.create_task(self._write())
         try:
             await self._read()
         finally:
             self._gone = True
             self._has_room.set()
-            self._unfollow(tuple(self._subscribed))
+            self._balances.close()
             self._payments.close()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
@@ -133,17 +142,19 @@ class Connection:
 
     async def _read(self) -> None:
         while True:
+            self._listens = True
             message = await self._receive()
+            self._listens = False
             if message["type"] == "websocket.disconnect":
                 return
+            while self._is_full():
+                self._has_room.clear()
+                await self._has_room.wait()
             octets = message.get("bytes")
             if octets is not None:
                 self._take_frame(octets)
             else:
                 await self._take_text(message["text"])
-            while self._is_full():
-                self._has_room.clear()
-                await self._has_room.wait()
 
     def _is_full(self) -> bool:
         """Say whether enough is without an answer that was sent, or has no room to be sent."""
@@ -151,7 +162,22 @@ class Connection:
         ahead = max(self._frames_ahead, len(self._out))
         return not self._gone and (ahead >= most or self._claims_ahead >= CLAIMS_AHEAD_MAX)
 
+    def _take_at_once(self, frame: bytes) -> bool:
+        """Take a frame that came while the reader waits for one; see `frames.Take`."""
+        if not self._listens or self._is_full():
+            return False
+        self._take_frame(frame)
+        return True
+
     def _take_frame(self, frame: bytes) -> None:
+        refused = refused_unread(frame) if self._state.router.is_full else None
+        if refused is not None:
+            answer, count = refused
+            self._state.router.count(OVERLOADED, count)
+            self.answered(0.0)
+            if not self._frames.send_frame(answer):
+                self.put({"type": "websocket.send", "bytes": answer})
+            return
         try:
             number, claims = decode_frame(frame)
         except Malformed as error:
@@ -206,7 +232,7 @@ class Connection:
                 await self._send_next(self._out.popleft())
             told = False
             # In turn: neither balances nor payments that change all the time starve the others.
-            for next_message in (self._next_balance, self._payments.next_message):
+            for next_message in (self._balances.next_message, self._payments.next_message):
                 message = next_message()
                 if message is not None:
                     told = True
@@ -216,27 +242,21 @@ class Connection:
             self._to_write.clear()
             await self._to_write.wait()
 
-    def _next_balance(self) -> dict[str, Any] | None:
-        """Return the one that waits longest: one that changes all the time must not starve it."""
-        if not self._balances:
-            return None
-        seen = self._balances.pop(next(iter(self._balances)))
-        return {"type": "balance", **balance(seen, "eventual", JSON)}
-
     async def _send_next(self, message: Message | _Due) -> None:
         if not isinstance(message, _Due):
-            await self._send(message)
+            await self._deliver(message)
         else:
-            await self._send(message.message())
+            await self._deliver(message.message())
             if not message.is_sent:
                 message.is_sent = True
                 self._frames_ahead -= 1
                 self._claims_ahead -= message.count
         self._has_room.set()
 
-    def _hear(self, seen: BalanceSeen) -> None:
-        self._balances[seen.channel_id] = seen
-        self._wake()
+    async def _deliver(self, message: Message) -> None:
+        octets = message.get("bytes")
+        if octets is None or not self._frames.send_frame(octets):
+            await self._send(message)
 
     def _wake(self) -> None:
         self._to_write.set()
@@ -298,7 +318,7 @@ class Connection:
 
     async def _command_subscribe(self, asked: TextCommand) -> dict[str, Any]:
         ids = [_id_of(text) for text in asked.channels or ()]
-        if len(self._subscribed | set(ids)) > self._state.options.subscriptions_max:
+        if self._balances.count_with(ids) > self._state.options.subscriptions_max:
             most = self._state.options.subscriptions_max
             raise Problem(400, "malformed", f"a connection follows at most {most} channels")
         payments = [] if asked.payments is None else await self._payments.open(asked.payments)
@@ -311,29 +331,15 @@ class Connection:
         # From here on nothing else runs: no change comes between what is told and what is heard.
         self._payments.follow(payments)
         for seen in read:
-            self._follow(seen)
+            self._balances.follow(seen)
         return self._counts(asked)
 
     def _counts(self, asked: TextCommand) -> dict[str, Any]:
-        counts = {"subscribed": len(self._subscribed)}
+        counts = {"subscribed": len(self._balances)}
         return counts if asked.payments is None else counts | self._payments.counts()
 
-    def _follow(self, seen: BalanceSeen) -> None:
-        """Tell the balance as it is now, and every change after it."""
-        views = self._state.router.views
-        known = views.get(seen.channel_id)
-        self._subscribed.add(seen.channel_id)
-        views.listen(seen.channel_id, self._hear)
-        self._hear(seen if known is None else known.balance(seen.channel_id))
-
-    def _unfollow(self, ids: Iterable[bytes]) -> None:
-        for channel_id in ids:
-            self._subscribed.discard(channel_id)
-            self._state.router.views.unlisten(channel_id, self._hear)
-            self._balances.pop(channel_id, None)
-
     async def _command_unsubscribe(self, asked: TextCommand) -> dict[str, Any]:
-        self._unfollow([_id_of(text) for text in asked.channels or ()])
+        self._balances.unfollow([_id_of(text) for text in asked.channels or ()])
         self._payments.unfollow(asked.payments or ())
         return self._counts(asked)
 
@@ -371,7 +377,7 @@ class WebSocketDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; ASGI."""
-        connection = Connection(self._state, receive, send)
+        connection = Connection(self._state, receive, send, scope["extensions"][FRAMES])
         self._connections.add(connection)
         try:
             await connection.run()

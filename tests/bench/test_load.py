@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from bench.load import Job
 from bench.stream import UNCUT, Cut, Pace, Stream, percentiles, summed_up
 from bench.wire import (
     BINARY,
@@ -175,6 +176,22 @@ async def test_in_an_open_loop_latency_counts_from_when_a_message_was_due():
     assert tally.answered["accepted"] == 5
     assert tally.answered["overloaded"] == 1
     assert tally.refusal.max_ms > 0
+
+
+async def test_a_calm_load_sends_to_the_moment():
+    engine = Engine(5, Pace(seconds=0.3, pause_s=0.05, early_s=0.01))
+    loop = asyncio.get_running_loop()
+    engine.on_message = lambda number: loop.call_soon(engine.stream.answer, number, 1)
+    await engine.stream.run()
+    late = sorted(sent - engine.sent[0] - n * 0.05 for n, sent in enumerate(engine.sent))
+    assert late[0] > -0.001
+    assert late[len(late) // 2] < 0.005
+
+
+@pytest.mark.parametrize(("rate", "files", "calm"), [(1, 1, True), (10, 1, True), (100, 16, False)])
+def test_only_who_sends_seldom_sends_to_the_moment(rate, files, calm):
+    job = Job("http://here", "ws", ["file"] * files, 1, 60, rate=rate)
+    assert {pace.early_s > 0 for pace in job.paces()} == {calm}
 
 
 async def test_what_is_never_answered_is_counted_as_such():

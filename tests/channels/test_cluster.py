@@ -107,6 +107,7 @@ async def test_a_life_with_every_fault(tmp_path):
     async with running(config_for(tmp_path)) as engine:
         await open_for_load(engine)
         assert lines_up(engine) == [True] * 4
+        await reads_go_over_the_line(engine)
         first = pid_of(engine, 0)
         told = await load(engine, lambda: os.kill(first, signal.SIGKILL))
         await judge(engine, told)
@@ -125,6 +126,17 @@ def lines_up(engine):
     lines = [lane.shard._line for lane in engine.router.lanes]
     lines += [seat.worker._line for seat in engine.pool._seats]
     return [line is not None and line.is_up for line in lines]
+
+
+async def reads_go_over_the_line(engine):
+    """The first claim of a channel waits for a read."""
+    lanes = engine.router.lanes
+    before = [lane.shard._line._number for lane in lanes]
+    for name in STRICT:
+        number, view = await engine.router.read(channel_id(name))
+        assert view.channel.terms.channel_id == channel_id(name)
+        before[number] += 1
+    assert [lane.shard._line._number for lane in lanes] == before
 
 
 async def test_without_lines_ray_carries_the_batches_through_a_kill(tmp_path, monkeypatch):
@@ -169,6 +181,8 @@ async def a_verifier_hangs(engine):
 async def a_shard_is_killed_while_idle(engine):
     before = pid_of(engine, 1)
     os.kill(before, signal.SIGKILL)
+    for name in STRICT:
+        assert (await engine.router.read(channel_id(name)))[1].channel.sequence >= CLAIMS
     told = [submit(engine, *claims(name, 5, CLAIMS + 1)) for name in ("strict 3", "strict 4")]
     assert {word for one in told for word in await one.words()} == {"accepted"}
     _, view = await engine.router.read(channel_id("strict 3"))

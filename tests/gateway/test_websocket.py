@@ -423,7 +423,7 @@ async def test_the_channel_that_waits_longest_is_told_of_first(door):
             await ws.heard()
         (connection,) = door.gateway._sockets._connections
         for payer in payers:
-            connection._hear(views.get(payer.channel_id).balance(payer.channel_id))
+            connection._balances.hear(views.get(payer.channel_id).balance(payer.channel_id))
         heard = [(await ws.heard())["channel_id"] for _ in payers]
     assert heard == [payer.id for payer in payers]
 

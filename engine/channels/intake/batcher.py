@@ -17,6 +17,12 @@ from engine.verify.batch import Item
 COMPANY: Final = 8
 """Claims that need not linger for more."""
 
+FULL_UNTIL: Final = 8
+"""A queue that was full counts as full until this part of it (an eighth) is free again.
+
+So a gateway is full or has room for many frames on end, and seldom for half a frame.
+"""
+
 
 class Batch:
     """Claims on their way together: to a verifier, then to the shard."""
@@ -40,10 +46,16 @@ class Batch:
 
 
 class Batcher:
-    """The queue before one shard, and the rule that says when a batch of it is worth sending."""
+    """The queue before one shard, and the rule that says when a batch of it is worth sending.
+
+    Attributes:
+        is_full: Whether the queue was full, and is nearly so. What comes is taken in while it fits.
+    """
 
     def __init__(self, options: LaneOptions) -> None:
+        self.is_full = False
         self._options = options
+        self._has_room_at = options.queue_claims_max - options.queue_claims_max // FULL_UNTIL
         self._queue: deque[Parcel] = deque()
         self._queued = 0
         self._changed = asyncio.Event()
@@ -75,6 +87,8 @@ class Batcher:
         self._queued += len(parcel)
         if self._queued >= self._options.batch_claims_max:
             self._changed.set()
+        if self._queued >= self._options.queue_claims_max:
+            self.is_full = True
         return refused
 
     async def take(self) -> list[Parcel]:
@@ -120,6 +134,8 @@ class Batcher:
     def _pop(self, count: int) -> list[Parcel]:
         """Take the oldest `count` claims from the queue; a parcel may be taken in two parts."""
         self._queued -= count
+        if self._queued <= self._has_room_at:
+            self.is_full = False
         popped: list[Parcel] = []
         while count:
             parcel = self._queue.popleft()

@@ -114,6 +114,11 @@ class Lane:
         return self._up.is_set()
 
     @property
+    def is_full(self) -> bool:
+        """Say whether hardly a claim more has room in the queue."""
+        return self._batcher.is_full
+
+    @property
     def is_given_up(self) -> bool:
         """Say whether the shard has not answered for so long that nobody should wait for it."""
         return not self.is_up and self._down_for_long()

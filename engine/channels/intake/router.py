@@ -93,6 +93,12 @@ class Router:
         """Every lane there is."""
         return self._lanes.all()
 
+    @property
+    def is_full(self) -> bool:
+        """Say whether every lane is full, so that no claim has a way to go."""
+        lanes = self._lanes.all()
+        return bool(lanes) and all(lane.is_full for lane in lanes)
+
     # Claims -------------------------------------------------------------------------------------
 
     def submit(
@@ -135,9 +141,9 @@ class Router:
         else:
             self.answered.update([(answer.status, answer.code) for answer in answers])
 
-    def count(self, answer: Answer) -> None:
+    def count(self, answer: Answer, times: int = 1) -> None:
         """Count an answer that was given before any lane was reached."""
-        self.answered[answer.status, answer.code] += 1
+        self.answered[answer.status, answer.code] += times
 
     def _answer(self, submission: Submission, place: int, answer: Answer) -> None:
         self.count(answer)

@@ -118,11 +118,11 @@ class Views:
     def take_answers(self, items: Sequence[Item], answers: Sequence[Answer]) -> None:
         """Take in what a shard answered to claims."""
         known_of, now = self._known.get, time.monotonic()
+        taken, again = Status.ACCEPTED, Status.DUPLICATE
         for item, answer in zip(items, answers, strict=True):
             # A claim that was taken before its answer got lost is the mark all the same.
-            if answer.status is Status.ACCEPTED or (
-                answer.status is Status.DUPLICATE and answer.claimed == item.amount
-            ):
+            status = answer.status
+            if status is taken or (status is again and answer.claimed == item.amount):
                 known = known_of(item.channel_id)
                 if known is not None and answer.position > known.mark.position:
                     known.mark = answer

@@ -121,6 +121,29 @@ async def test_what_there_is_no_room_for_is_given_back():
     assert given_back(batcher, 7) == []
 
 
+async def test_a_queue_that_was_full_is_full_until_an_eighth_is_free():
+    batcher = Batcher(options(queue_claims_max=32, batch_claims_max=2))
+    batcher.put(claims(*range(31)))
+    assert not batcher.is_full
+    batcher.put(claims(31))
+    assert batcher.is_full
+    await batcher.take()
+    assert batcher.is_full
+    assert given_back(batcher, 32, 33, 34) == [34]
+    await batcher.take()
+    assert batcher.is_full
+    await batcher.take()
+    assert not batcher.is_full
+
+
+def test_a_queue_that_is_emptied_is_full_no_more():
+    batcher = Batcher(OPTIONS)
+    batcher.put(claims(*range(20)))
+    assert batcher.is_full
+    batcher.empty()
+    assert not batcher.is_full
+
+
 async def test_it_is_idle_when_nothing_waits_and_nothing_is_under_way():
     batcher = Batcher(OPTIONS)
     batcher.put(claims())

@@ -61,6 +61,19 @@ def shard(tmp_path):
     return shard
 
 
+def test_it_is_full_when_every_lane_is(shard):
+    lanes = [Office(shard).lane, Office(shard).lane]
+    router = Router(ShardedLanes(lanes, [0, 1] * (SLOTS // 2)), QUICK, 100)
+    for is_full in ((False, False), (True, False), (False, True), (True, True)):
+        for lane, one in zip(lanes, is_full, strict=True):
+            lane._batcher.is_full = one
+        assert router.is_full is all(is_full)
+
+
+def test_without_a_lane_it_is_not_full():
+    assert not Router(ShardedLanes([], []), QUICK, 100).is_full
+
+
 def holding(step, number=0):
     return lambda asked, count: "hold" if (asked, count) == (step, number) else ""
 
