@@ -14,11 +14,12 @@ from typing import Final
 
 from engine.channels.actor import ChannelActor
 from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused, repeated
-from engine.channels.checkpoint import CheckpointHead, encode_checkpoint, record_of
+from engine.channels.checkpoint import CheckpointHead, encode_checkpoint
 from engine.channels.codec import EVENT_SCHEMA_VERSION
 from engine.channels.covering import Covering
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
 from engine.channels.plain import plain_claim
+from engine.channels.record import ChannelRecord, record_of
 from engine.channels.recovery import Recovered
 from engine.core.channel import Channel
 from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
@@ -67,7 +68,7 @@ class Shard:
         self._last = recovered.position
         self._kept_position = recovered.checkpoint_position
         self._changed = recovered.changed()
-        self._claimed: int = sum([actor.channel.claimed for actor in self._actors.values()])
+        self._claimed = recovered.claimed_sum
         self._staged: list[AnyEvent] = []
         self._limits = pipeline.options.retries
         self._turns: dict[str, int] = {}
@@ -137,7 +138,7 @@ class Shard:
 
     def read(self, channel_ids: list[bytes]) -> list[ChannelView | None]:
         """Return each channel as it is on disk, None for unknown ones."""
-        actors = (self._actors.get(channel_id) for channel_id in channel_ids)
+        actors = map(self._actors.look, channel_ids)
         return [actor.view() if actor is not None else None for actor in actors]
 
     def page(self, after: bytes, limit: int, state: str) -> list[ChannelView | None]:
@@ -146,17 +147,17 @@ class Shard:
             self._ordered = sorted(self._actors)
         views: list[ChannelView | None] = []
         for index in range(bisect_right(self._ordered, after), len(self._ordered)):
-            actor = self._actors[self._ordered[index]]
             if len(views) == limit:
                 break
-            if not state or actor.channel.state == state:
+            actor = self._actors.look_for(self._ordered[index], state)
+            if actor is not None:
                 views.append(actor.view())
         return views
 
     # What the shell asks ------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Time out held claims, and prove the newest frame durable."""
+        """Time out held claims, prove the newest frame durable, and let channels sleep."""
         at = self._now()
         for held in self._pipeline.held.expired(at):
             actor = self._actors[held.claim.channel_id]
@@ -165,6 +166,7 @@ class Shard:
             self._tell_later(held.tickets, self._refuse(actor, held.claim, gap, at))
         self._commit_staged()
         self._journal.idle()
+        self._actors.rest(self._last, self._kept_position)
 
     def checkpoint(self, *, wait: bool = False) -> bool:
         """Begin to write the state as of the last commit beside the log; `wait` for one under way.
@@ -197,6 +199,11 @@ class Shard:
         return len(self._actors)
 
     @property
+    def awake(self) -> int:
+        """How many of them are kept as objects."""
+        return self._actors.awake
+
+    @property
     def held(self) -> int:
         """How many early claims wait."""
         return len(self._pipeline.held)
@@ -218,10 +225,13 @@ class Shard:
     ) -> list[Answer]:
         """Decide the claims with these `indexes` in a batch; `items` may have probes behind."""
         actors, held = self._actors, self._pipeline.held.waiting
+        find = actors.find
         no_rules = self.no_room is None and not self._pipeline.risk.rules
         answers: list[Answer] = []
         for index, item, good in zip(indexes, items, verdicts, strict=False):
-            actor = actors.get(item.channel_id)
+            actor = find(item.channel_id)
+            if isinstance(actor, bytes):
+                actor = actors.wake(item.channel_id, actor)
             if no_rules and good and actor is not None and not held:
                 event = plain_claim(actor.channel, item, at)
                 if event is not None:
@@ -353,7 +363,7 @@ class Shard:
         opened, *rest = decision
         self._staged.append(opened)
         actor = ChannelActor(apply(None, opened), self._last + len(self._staged))
-        self._actors[command.channel_id] = actor
+        self._actors.add(actor)
         for event in rest:
             self._take(actor, event)
         return Outcome(actor.view(), created=True)
@@ -368,14 +378,15 @@ class Shard:
     def _state(self, whole: bool) -> Iterator[bytes]:
         """Return all channels, or those that changed since the last checkpoint, as of now."""
         since = 0 if whole else self._kept_position
+        records: dict[bytes, ChannelRecord | bytes]
         if since:
-            changed = [self._actors[channel_id] for channel_id in self._changed]
+            records = {one: record_of(self._actors[one], since) for one in self._changed}
         else:
-            changed = list(self._actors.values())
+            records = self._actors.records()
         head = CheckpointHead(
             EVENT_SCHEMA_VERSION, self._last, len(self._actors), self._claimed, self._last_at, since
         )
-        return encode_checkpoint(head, [record_of(actor, since) for actor in changed])
+        return encode_checkpoint(head, records)
 
     def _commit_staged(self) -> None:
         if not self._staged:
