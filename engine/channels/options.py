@@ -7,7 +7,7 @@ from msgspec import Meta
 
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
-AWAKE_MAX = 65_536
+AWAKE_MAX = 32_768
 """Channels of a shard that are kept ready for use unless told otherwise; 1 KB each."""
 
 SLOTS = 1_024
