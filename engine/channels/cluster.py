@@ -101,7 +101,7 @@ class OpenShardHost(ShardHost):
         self, settings: ShardSettings, rules: tuple[RiskRule, ...], machine: Machine
     ) -> None:
         super().__init__(settings, rules, machine=machine)
-        self._door = Door({"commit": self.commit})
+        self._door = Door({"commit": self.commit, "read": self.read})
 
     def place(self) -> Place:
         """Say where it is."""
@@ -155,10 +155,12 @@ class RayShard:
         """Start a step in the order of the calls; await its answer.
 
         Batches go over a line of their own, which each `hello` sees to: a gateway says it before
-        its first batch and after every one that got no answer.
+        its first batch and after every one that got no answer. So do reads, which the first claims
+        of channels wait for; without a line that is up, Ray waits for the next incarnation.
         """
-        if step == "commit" and self._line is not None:
-            return self._over_the_line(self._line.call(step, *arguments))
+        line = self._line
+        if line is not None and (step == "commit" or (step == "read" and line.is_up)):
+            return self._over_the_line(line.call(step, *arguments))
         answer = self._answer(self._actor, getattr(self._actor, step).remote(*arguments))
         return self._greeted(answer) if step == "hello" else answer
 
