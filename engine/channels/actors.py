@@ -8,8 +8,9 @@ The one rule: a channel that sleeps has not changed since the newest checkpoint 
 next increment is made of channels that are awake, and a base of the very bytes of those that sleep.
 """
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -46,6 +47,7 @@ class Actors:
         self._awake: deque[ChannelActor] = deque()
         self._awake_max = awake_max
         self._turn_left = self._turn_began = self._unused_since = 0
+        self._ordered: list[bytes] = []
         self.find = self._kept.get
 
     def __len__(self) -> int:
@@ -89,17 +91,6 @@ class Actors:
         kept = self._kept.get(channel_id)
         return None if kept is None else _seen(kept)
 
-    def look_for(self, channel_id: bytes, state: str) -> ChannelActor | None:
-        """Return a channel, to be read only, if it is in `state`; "" for any.
-
-        Of many that sleep hardly one is decoded in vain: the name of its state is in the bytes.
-        """
-        kept = self._kept[channel_id]
-        if isinstance(kept, bytes) and state.encode() not in kept:
-            return None
-        actor = _seen(kept)
-        return actor if state in ("", actor.channel.state) else None
-
     # All of them --------------------------------------------------------------------------------
 
     def items(self) -> Iterator[tuple[bytes, ChannelActor]]:
@@ -111,6 +102,27 @@ class Actors:
         """Yield every channel, to be read only."""
         for kept in self._kept.values():
             yield _seen(kept)
+
+    def page(self, after: bytes, limit: int, state: str) -> list[ChannelActor]:
+        """Return up to `limit` channels with ids above `after`, in order; `state` "" for all.
+
+        They are to be read only. Of many that sleep in other states hardly one is decoded: the
+        name of a channel's state is in its bytes.
+        """
+        if len(self._ordered) != len(self._kept):
+            self._ordered = sorted(self._kept)
+        name = state.encode()
+        found: list[ChannelActor] = []
+        for index in range(bisect_right(self._ordered, after), len(self._ordered)):
+            if len(found) == limit:
+                break
+            kept = self._kept[self._ordered[index]]
+            if isinstance(kept, bytes) and name not in kept:
+                continue
+            actor = _seen(kept)
+            if state in ("", actor.channel.state):
+                found.append(actor)
+        return found
 
     def changed_since(self, position: int) -> set[bytes]:
         """Return the ids of those with an event above a position, where a checkpoint stands."""
@@ -124,6 +136,12 @@ class Actors:
         for actor in self._awake:
             records[actor.channel.terms.channel_id] = record_of(actor)
         return records
+
+    def records_since(
+        self, checkpoint: int, channel_ids: Iterable[bytes]
+    ) -> dict[bytes, ChannelRecord | bytes]:
+        """Return some channels as an increment on a checkpoint holds them, as of now, by id."""
+        return {one: record_of(self[one], checkpoint) for one in channel_ids}
 
     # Sleep --------------------------------------------------------------------------------------
 

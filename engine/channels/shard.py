@@ -6,7 +6,6 @@ anything that is not on disk. Whatever escapes a step ends the process (`host.py
 decides what had happened.
 """
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -19,7 +18,6 @@ from engine.channels.codec import EVENT_SCHEMA_VERSION
 from engine.channels.covering import Covering
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
 from engine.channels.plain import plain_claim
-from engine.channels.record import ChannelRecord, record_of
 from engine.channels.recovery import Recovered
 from engine.core.channel import Channel
 from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
@@ -73,7 +71,6 @@ class Shard:
         self._limits = pipeline.options.retries
         self._turns: dict[str, int] = {}
         self._outbox: dict[str, deque[Late]] = {}
-        self._ordered: list[bytes] = []
         self.epoch = epoch
         self.known_verdicts = EVERY_VERDICTS
         """The verdicts that verifiers of this engine give; no others are believed."""
@@ -143,16 +140,7 @@ class Shard:
 
     def page(self, after: bytes, limit: int, state: str) -> list[ChannelView | None]:
         """Return up to `limit` channels with ids above `after`, in order; `state` "" for all."""
-        if len(self._ordered) != len(self._actors):
-            self._ordered = sorted(self._actors)
-        views: list[ChannelView | None] = []
-        for index in range(bisect_right(self._ordered, after), len(self._ordered)):
-            if len(views) == limit:
-                break
-            actor = self._actors.look_for(self._ordered[index], state)
-            if actor is not None:
-                views.append(actor.view())
-        return views
+        return [actor.view() for actor in self._actors.page(after, limit, state)]
 
     # What the shell asks ------------------------------------------------------------------------
 
@@ -378,9 +366,8 @@ class Shard:
     def _state(self, whole: bool) -> Iterator[bytes]:
         """Return all channels, or those that changed since the last checkpoint, as of now."""
         since = 0 if whole else self._kept_position
-        records: dict[bytes, ChannelRecord | bytes]
         if since:
-            records = {one: record_of(self._actors[one], since) for one in self._changed}
+            records = self._actors.records_since(since, self._changed)
         else:
             records = self._actors.records()
         head = CheckpointHead(
