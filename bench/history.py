@@ -33,7 +33,7 @@ from engine.channels.host import shard_directory
 from engine.channels.journal import LogOptions, ShardJournal
 from engine.channels.options import PlacementOptions
 from engine.channels.placement import load_or_create_placement, slot_of
-from engine.channels.recovery import Recovered
+from engine.channels.recovery import begun
 from engine.channels.shard import Shard
 from engine.core.commands import AnyCommand
 from engine.core.events import ClaimReceived
@@ -198,7 +198,7 @@ class _Writer:
             bytes(32),
             Pipeline(ValidationOptions(), RiskStage(())),
             self._clock,
-            Recovered({}, TimeNs(0), 0, 0),
+            begun(),
         )
         self._payer, payers = _payers(plan)
         self._ids = [ChannelId(payer.channel_id) for payer in payers]

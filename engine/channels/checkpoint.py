@@ -14,21 +14,17 @@ from typing import Final
 import msgspec
 
 from engine.channels.actor import ChannelActor
+from engine.channels.actors import Actors
 from engine.channels.codec import EVENT_SCHEMA_VERSION
-from engine.core.channel import Channel
+from engine.channels.record import ALL_KEPT, ChannelRecord, decode_record, encode_record
 from engine.core.types import TimeNs
 from engine.validation.dedup import ENTRY, RetryWindow
 
 CHUNK_BYTES: Final = 512 << 10
 """About how large a piece of a checkpoint is; the log takes at most 1 MiB."""
 
-CHANNEL_BYTES_MAX: Final = 512
-"""A channel in a checkpoint, its answers not counted: ids, keys, two addresses, numbers."""
-
-ALL_KEPT: Final = -1
-
 Chunks = Iterator[bytes]
-_Stream = Iterator[tuple[bytes, int, "ChannelRecord"]]
+_Stream = Iterator[tuple[bytes, int, ChannelRecord]]
 
 
 class CheckpointHead(msgspec.Struct, frozen=True, array_like=True):
@@ -47,20 +43,6 @@ class CheckpointHead(msgspec.Struct, frozen=True, array_like=True):
     records: int = 0
 
 
-class ChannelRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One channel in a checkpoint, with the answers it still repeats.
-
-    `window` holds the answers that are new since the checkpoint before, `kept` how many there are
-    with the older ones; `ALL_KEPT` says that `window` holds them all.
-    """
-
-    channel: Channel
-    position: int
-    claim_position: int
-    window: bytes
-    kept: int = ALL_KEPT
-
-
 class RecoveryBroken(Exception):  # noqa: N818
     """Log or checkpoint hold what the engine would never have written; refuse to serve."""
 
@@ -72,7 +54,7 @@ class UnorderedCheckpointError(Exception):
 class State(msgspec.Struct):
     """The channels of a shard as of `position`."""
 
-    actors: dict[bytes, ChannelActor]
+    actors: Actors
     position: int
     claimed_sum: int
     last_at: TimeNs
@@ -80,48 +62,45 @@ class State(msgspec.Struct):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(CheckpointHead).decode
+_decode_octets = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _decode_records = msgspec.msgpack.Decoder(list[ChannelRecord]).decode
 
 
 # Writing ------------------------------------------------------------------------------------------
 
 
-def record_of(actor: ChannelActor, since: int = 0) -> ChannelRecord:
-    """Return a channel as a checkpoint keeps it, with the answers newer than position `since`."""
-    window = actor.window
-    if window is None:
-        return ChannelRecord(actor.channel, actor.position, actor.claim_position, b"", ALL_KEPT)
-    answers = window.newer_than(since) if since else bytes(window)
-    kept = len(window) if since else ALL_KEPT
-    return ChannelRecord(actor.channel, actor.position, actor.claim_position, answers, kept)
-
-
-def checkpoint_chunks(
-    actors: dict[bytes, ChannelActor], position: int, last_at: int
-) -> Iterator[bytes]:
+def checkpoint_chunks(actors: Actors, position: int, last_at: int) -> Iterator[bytes]:
     """Yield a base of `actors` as of `position`, in chunks of bounded size."""
     claimed = sum(actor.channel.claimed for actor in actors.values())
     head = CheckpointHead(EVENT_SCHEMA_VERSION, position, len(actors), claimed, last_at)
-    return encode_checkpoint(head, [record_of(actor) for actor in actors.values()])
+    return encode_checkpoint(head, actors.records())
 
 
-def encode_checkpoint(head: CheckpointHead, records: list[ChannelRecord]) -> Iterator[bytes]:
-    """Yield the chunks of a checkpoint; `records` are put in order, as late as this is iterated."""
-    records.sort(key=_channel_id)
+def encode_checkpoint(
+    head: CheckpointHead, records: dict[bytes, ChannelRecord | bytes]
+) -> Iterator[bytes]:
+    """Yield the chunks of a checkpoint; `records`, some encoded already, are put in order.
+
+    All that is done as late as this is iterated.
+    """
     yield _encode(msgspec.structs.replace(head, records=len(records)))
-    yield from _chunked(records)
+    yield from _chunked(_encoded(records[channel_id]) for channel_id in sorted(records))
 
 
-def _chunked(records: Iterable[ChannelRecord]) -> Iterator[bytes]:
-    chunk: list[ChannelRecord] = []
+def _encoded(record: ChannelRecord | bytes) -> bytes:
+    return record if isinstance(record, bytes) else encode_record(record)
+
+
+def _chunked(records: Iterable[bytes]) -> Iterator[bytes]:
+    chunk: list[msgspec.Raw] = []
     room = CHUNK_BYTES
-    for record in records:
-        room -= CHANNEL_BYTES_MAX + len(record.window)
+    for octets in records:
+        room -= len(octets)
         if room < 0 and chunk:
             yield _encode(chunk)
             chunk = []
-            room = CHUNK_BYTES - CHANNEL_BYTES_MAX - len(record.window)
-        chunk.append(record)
+            room = CHUNK_BYTES - len(octets)
+        chunk.append(msgspec.Raw(octets))
     if chunk:
         yield _encode(chunk)
 
@@ -133,13 +112,17 @@ def _channel_id(record: ChannelRecord) -> bytes:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def load(line: Iterable[tuple[int, Chunks]]) -> State:
+def load(line: Iterable[tuple[int, Chunks]], actors: Actors | None = None) -> State:
     """Return the state that a base and its increments, each with its position, stand for.
+
+    Args:
+        line: The checkpoints.
+        actors: Where the channels go; new by default.
 
     Raises:
         RecoveryBroken: one of them does not hold what its head says, or not what it builds on.
     """
-    state = State({}, 0, 0, TimeNs(0))
+    state = State(Actors() if actors is None else actors, 0, 0, TimeNs(0))
     for position, chunks in line:
         _take(state, position, chunks)
     return state
@@ -151,9 +134,8 @@ def _take(state: State, position: int, chunks: Chunks) -> None:
         raise RecoveryBroken(f"checkpoint at {position} builds on {head.since}, not what is there")
     try:
         for chunk in chunks:
-            records = _decode_records(chunk)
-            state.claimed_sum += sum([record.channel.claimed for record in records])
-            _place(state, records)
+            for octets in _decode_octets(chunk):
+                _place(state, octets)
     except msgspec.DecodeError as error:
         raise _unreadable(position, error) from error
     found = (position, len(state.actors), state.claimed_sum)
@@ -162,19 +144,17 @@ def _take(state: State, position: int, chunks: Chunks) -> None:
     state.position, state.last_at = position, TimeNs(head.last_at)
 
 
-def _place(state: State, records: list[ChannelRecord]) -> None:
+def _place(state: State, octets: msgspec.Raw) -> None:
+    record = decode_record(octets)
+    state.claimed_sum += record.channel.claimed
     actors = state.actors
-    for record in records:
-        channel_id = record.channel.terms.channel_id
-        actor = actors.get(channel_id)
-        if actor is None:
-            window = RetryWindow(record.window) if record.window else None
-            actors[channel_id] = ChannelActor(
-                record.channel, record.position, record.claim_position, window
-            )
-        else:
-            state.claimed_sum -= actor.channel.claimed
-            _renew(actor, record)
+    actor = actors.look(record.channel.terms.channel_id)
+    if actor is None:
+        actors.restore(record, octets)
+    else:
+        state.claimed_sum -= actor.channel.claimed
+        _renew(actor, record)
+        actors.keep(actor)
 
 
 def _renew(actor: ChannelActor, record: ChannelRecord) -> None:
@@ -231,7 +211,7 @@ def merged(line: list[tuple[int, Chunks]]) -> Iterator[bytes]:
     yield _encode(msgspec.structs.replace(last, since=0, records=last.channels))
     streams = [_stream(index, *one) for index, one in enumerate(line)]
     totals = _Totals()
-    yield from _chunked(totals.counted(_newest(streams)))
+    yield from _chunked(map(encode_record, totals.counted(_newest(streams))))
     if (totals.channels, totals.claimed) != (last.channels, last.claimed_sum):
         raise RecoveryBroken(f"the base merged at {last.position} does not add up")
 

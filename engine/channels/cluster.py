@@ -86,7 +86,6 @@ class VerifierHost:
 
     def __init__(self, datadir: str, options: VerifyOptions) -> None:
         seal_key = load_or_create_seal_key(Path(datadir) / "seal.key")
-        os.nice(int(os.environ.get("XV", "0")))
         self._worker = VerifierWorker(seal_key, options.key_cache_max, newest=options.is_newest)
         self._door = Door({"verify": self._worker.verify})
 
@@ -274,7 +273,7 @@ class RayRuntime:
                 "num_cpus": 0,  # ours ask for none, and Ray then starts no idle workers
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
-                "_system_config": {"worker_niceness": int(os.environ.get("XN", WORKER_NICE))},
+                "_system_config": {"worker_niceness": WORKER_NICE},
             }
         ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **own)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from engine.channels.actor import ChannelActor
+from engine.channels.actors import Actors
 from engine.channels.answers import covered, repeated
 from engine.channels.messages import Answer
 from engine.channels.plain import plain_claim, plain_covered
@@ -70,7 +71,7 @@ class Covering:
     def __init__(
         self,
         pipeline: Pipeline,
-        actors: dict[bytes, ChannelActor],
+        actors: Actors,
         take: Callable[[ChannelActor, AnyEvent, Channel], None],
     ) -> None:
         self._pipeline = pipeline

@@ -242,6 +242,7 @@ class ShardHost:
             covered=shard.covering.covered,
             covered_checked=shard.covering.checked,
             rss_bytes=resident_bytes(),
+            awake=shard.awake,
         )
 
 
@@ -250,7 +251,8 @@ def _recover(journal: ShardJournal, settings: ShardSettings) -> Recovered:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return recover(journal, settings.validation.retries)
+        awake_max = settings.shard.awake_channels_max
+        return recover(journal, settings.validation.retries, awake_max=awake_max)
     finally:
         if collecting:
             gc.enable()

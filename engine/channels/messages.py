@@ -111,7 +111,8 @@ class ShardStatistics(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `covered` claims were accepted on the strength of a newer one; of `covered_checked` the shard
     checked the signature itself. `sync_us` counts syncs by the upper bounds of
-    `monitor.metrics.SYNC_BUCKETS_US`, one more for what was slower.
+    `monitor.metrics.SYNC_BUCKETS_US`, one more for what was slower. `awake` channels are ready for
+    use, the others sleep.
     """
 
     shard: int
@@ -136,6 +137,7 @@ class ShardStatistics(msgspec.Struct, frozen=True, array_like=True, gc=False):
     covered: int
     covered_checked: int
     rss_bytes: int
+    awake: int
 
 
 encode: Final = msgspec.msgpack.Encoder().encode

@@ -5,23 +5,27 @@ A checkpoint is an accelerator only: the same state comes out of the log from it
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from engine.channels.actor import ChannelActor
-from engine.channels.checkpoint import RecoveryBroken, load, record_of
+from engine.channels.actors import Actors
+from engine.channels.checkpoint import RecoveryBroken, load
 from engine.channels.journal import ShardJournal, committed_checkpoint, read_committed
+from engine.channels.options import AWAKE_MAX
+from engine.channels.record import record_of
 from engine.core.events import AnyEvent, ClaimReceived
 from engine.core.invariants import InvariantBroken
 from engine.core.transition import apply, refuse_claim
-from engine.core.types import Position, TimeNs
+from engine.core.types import TimeNs
 from engine.validation.options import RetryLimits
 
 __all__ = [
     "Recovered",
     "RecoveryBroken",
+    "begun",
     "recover",
     "recover_committed",
     "replay_into",
@@ -32,12 +36,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Recovered(msgspec.Struct):
-    """The channels of a shard, and how they were found."""
+    """The channels of a shard, what they owe in all (drops), and how they were found."""
 
-    actors: dict[bytes, ChannelActor]
+    actors: Actors
     last_at: TimeNs
     events: int
     checkpoint_position: int
+    claimed_sum: int
 
     @property
     def position(self) -> int:
@@ -46,39 +51,47 @@ class Recovered(msgspec.Struct):
 
     def changed(self) -> set[bytes]:
         """Return the ids of the channels that the checkpoint does not say the newest of."""
-        if not self.events:
-            return set()
-        since = self.checkpoint_position
-        return {channel_id for channel_id, actor in self.actors.items() if actor.position > since}
+        return self.actors.changed_since(self.checkpoint_position) if self.events else set()
 
 
-def state_hash(actors: dict[bytes, ChannelActor]) -> str:
+def state_hash(actors: Actors) -> str:
     """Return the SHA-256 (hex) over every channel and its answers, in order of channel id."""
     digest = hashlib.sha256()
     for channel_id in sorted(actors):
-        digest.update(_encode(record_of(actors[channel_id])))
+        actor = actors.look(channel_id)
+        assert actor is not None
+        digest.update(_encode(record_of(actor)))
     return digest.hexdigest()
 
 
-def _begun(line: list[tuple[Position, Iterator[bytes]]]) -> Recovered:
+def begun(
+    line: Iterable[tuple[int, Iterator[bytes]]] = (), awake_max: int = AWAKE_MAX
+) -> Recovered:
     """Return what a base and its increments stand for; nothing at all where there are none."""
-    state = load(line)
-    return Recovered(state.actors, state.last_at, 0, state.position)
+    state = load(line, Actors(awake_max))
+    return Recovered(state.actors, state.last_at, 0, state.position, state.claimed_sum)
 
 
-def recover(journal: ShardJournal, limits: RetryLimits, *, from_genesis: bool = False) -> Recovered:
+def recover(
+    journal: ShardJournal,
+    limits: RetryLimits,
+    *,
+    from_genesis: bool = False,
+    awake_max: int = AWAKE_MAX,
+) -> Recovered:
     """Rebuild the channels of a shard from its log.
 
     Args:
         journal: The log, open.
         limits: Which answers a channel remembers.
         from_genesis: Ignore checkpoints.
+        awake_max: Channels that are kept awake though nobody uses them.
 
     Raises:
         RecoveryBroken: an event does not fit the state before it, or a checkpoint its own head.
         CutLogError: the log no longer goes back that far.
     """
-    recovered = _begun([] if from_genesis else journal.newest_checkpoint())
+    recovered = begun([] if from_genesis else journal.newest_checkpoint(), awake_max)
     for first, events in journal.read_batches(recovered.checkpoint_position + 1):
         replay_into(recovered, first, events, limits)
     return recovered
@@ -106,7 +119,7 @@ def recover_committed(
         CutLogError: the log no longer goes back that far.
         CorruptLogError: the log is damaged.
     """
-    recovered = _begun([] if from_genesis else committed_checkpoint(directory, until))
+    recovered = begun([] if from_genesis else committed_checkpoint(directory, until))
     for first, events in read_committed(directory, recovered.checkpoint_position + 1):
         wanted = events if until is None else events[: max(0, until + 1 - first)]
         if not wanted:
@@ -131,10 +144,11 @@ def replay_into(
         actor = actors.get(event.channel_id)
         try:
             if actor is None:
-                actors[event.channel_id] = ChannelActor(apply(None, event), position)
+                actors.add(ChannelActor(apply(None, event), position))
             else:
                 before = actor.channel
                 actor.take(event, position, limits)
+                recovered.claimed_sum += actor.channel.claimed - before.claimed
                 if isinstance(event, ClaimReceived):
                     refusal = refuse_claim(before, event, event.at)
                     if refusal is not None:

@@ -6,7 +6,6 @@ anything that is not on disk. Whatever escapes a step ends the process (`host.py
 decides what had happened.
 """
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Final
 
 from engine.channels.actor import ChannelActor
 from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused, repeated
-from engine.channels.checkpoint import CheckpointHead, encode_checkpoint, record_of
+from engine.channels.checkpoint import CheckpointHead, encode_checkpoint
 from engine.channels.codec import EVENT_SCHEMA_VERSION
 from engine.channels.covering import Covering
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
@@ -67,12 +66,11 @@ class Shard:
         self._last = recovered.position
         self._kept_position = recovered.checkpoint_position
         self._changed = recovered.changed()
-        self._claimed: int = sum([actor.channel.claimed for actor in self._actors.values()])
+        self._claimed = recovered.claimed_sum
         self._staged: list[AnyEvent] = []
         self._limits = pipeline.options.retries
         self._turns: dict[str, int] = {}
         self._outbox: dict[str, deque[Late]] = {}
-        self._ordered: list[bytes] = []
         self.epoch = epoch
         self.known_verdicts = EVERY_VERDICTS
         """The verdicts that verifiers of this engine give; no others are believed."""
@@ -137,26 +135,17 @@ class Shard:
 
     def read(self, channel_ids: list[bytes]) -> list[ChannelView | None]:
         """Return each channel as it is on disk, None for unknown ones."""
-        actors = (self._actors.get(channel_id) for channel_id in channel_ids)
+        actors = map(self._actors.look, channel_ids)
         return [actor.view() if actor is not None else None for actor in actors]
 
     def page(self, after: bytes, limit: int, state: str) -> list[ChannelView | None]:
         """Return up to `limit` channels with ids above `after`, in order; `state` "" for all."""
-        if len(self._ordered) != len(self._actors):
-            self._ordered = sorted(self._actors)
-        views: list[ChannelView | None] = []
-        for index in range(bisect_right(self._ordered, after), len(self._ordered)):
-            actor = self._actors[self._ordered[index]]
-            if len(views) == limit:
-                break
-            if not state or actor.channel.state == state:
-                views.append(actor.view())
-        return views
+        return [actor.view() for actor in self._actors.page(after, limit, state)]
 
     # What the shell asks ------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Time out held claims, and prove the newest frame durable."""
+        """Time out held claims, prove the newest frame durable, and let channels sleep."""
         at = self._now()
         for held in self._pipeline.held.expired(at):
             actor = self._actors[held.claim.channel_id]
@@ -165,6 +154,7 @@ class Shard:
             self._tell_later(held.tickets, self._refuse(actor, held.claim, gap, at))
         self._commit_staged()
         self._journal.idle()
+        self._actors.rest(self._last, self._kept_position)
 
     def checkpoint(self, *, wait: bool = False) -> bool:
         """Begin to write the state as of the last commit beside the log; `wait` for one under way.
@@ -197,6 +187,11 @@ class Shard:
         return len(self._actors)
 
     @property
+    def awake(self) -> int:
+        """How many of them are kept as objects."""
+        return self._actors.awake
+
+    @property
     def held(self) -> int:
         """How many early claims wait."""
         return len(self._pipeline.held)
@@ -217,12 +212,14 @@ class Shard:
         verdicts: bytes,
     ) -> list[Answer]:
         """Decide the claims with these `indexes` in a batch; `items` may have probes behind."""
-        actor_of, held, staged = self._actors.get, self._pipeline.held.waiting, self._staged
+        find, held, staged = self._actors.find, self._pipeline.held.waiting, self._staged
         last, limits = self._last, self._limits
         no_rules = self.no_room is None and not self._pipeline.risk.rules
         answers: list[Answer] = []
         for index, item, good in zip(indexes, items, verdicts, strict=False):
-            actor = actor_of(item.channel_id)
+            actor = find(item.channel_id)
+            if isinstance(actor, bytes):
+                actor = self._actors.wake(item.channel_id, actor)
             if good and no_rules and actor is not None and not held:
                 event = plain_claim(actor.channel, item, at)
                 if event is not None:
@@ -349,7 +346,7 @@ class Shard:
         opened, *rest = decision
         self._staged.append(opened)
         actor = ChannelActor(apply(None, opened), self._last + len(self._staged))
-        self._actors[command.channel_id] = actor
+        self._actors.add(actor)
         for event in rest:
             self._take(actor, event)
         return Outcome(actor.view(), created=True)
@@ -365,13 +362,13 @@ class Shard:
         """Return all channels, or those that changed since the last checkpoint, as of now."""
         since = 0 if whole else self._kept_position
         if since:
-            changed = [self._actors[channel_id] for channel_id in self._changed]
+            records = self._actors.records_since(since, self._changed)
         else:
-            changed = list(self._actors.values())
+            records = self._actors.records()
         head = CheckpointHead(
             EVENT_SCHEMA_VERSION, self._last, len(self._actors), self._claimed, self._last_at, since
         )
-        return encode_checkpoint(head, [record_of(actor, since) for actor in changed])
+        return encode_checkpoint(head, records)
 
     def _commit_staged(self) -> None:
         if not self._staged:

@@ -157,6 +157,7 @@ class MetricsPage:
     def _of_shards(self) -> Iterator[Metric]:
         syncs = _histogram("paychan_wal_sync_duration_seconds", "shard")
         channels = _gauge("paychan_channels", "shard")
+        awake = _gauge("paychan_channels_awake", "shard")
         held = _gauge("paychan_held_claims", "shard")
         position = _gauge("paychan_log_position", "shard")
         written = _counter("paychan_log_bytes_total", "shard")
@@ -172,6 +173,7 @@ class MetricsPage:
             shard = [str(seen.shard)]
             syncs.add_metric(shard, _buckets(bounds, seen.sync_us), seen.sync_us_sum / 1_000_000)
             channels.add_metric(shard, seen.channels)
+            awake.add_metric(shard, seen.awake)
             held.add_metric(shard, seen.held)
             position.add_metric(shard, seen.position)
             written.add_metric(shard, seen.log_bytes)
@@ -183,7 +185,7 @@ class MetricsPage:
             failures.add_metric(shard, seen.packing_failures)
             for rule, count in seen.risk_refused.items():
                 risk.add_metric([*shard, rule], count)
-        yield from (syncs, channels, held, position, written, risk, verdicts)
+        yield from (syncs, channels, awake, held, position, written, risk, verdicts)
         yield from (covered, checked, packed, saved, failures)
 
 

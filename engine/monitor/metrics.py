@@ -29,6 +29,7 @@ METRICS: Final = {
     "paychan_disk_free_bytes": "What a shard's disk has free.",
     "paychan_storage_full": "Whether a shard takes nothing new because its disk is nearly full.",
     "paychan_channels": "Channels of a shard.",
+    "paychan_channels_awake": "Channels of a shard that are ready for use; the others sleep.",
     "paychan_held_claims": "Claims that came early and wait for the ones before them.",
     "paychan_log_position": "Position of a shard's newest durable event.",
     "paychan_log_bytes_total": "Bytes put into a shard's log since its process started.",

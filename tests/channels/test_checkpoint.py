@@ -14,7 +14,6 @@ from engine.channels.actor import ChannelActor
 from engine.channels.background.merge import MergeOptions, Merger, Merging, merging_of
 from engine.channels.background.process import keep_going_for
 from engine.channels.checkpoint import (
-    ALL_KEPT,
     CheckpointHead,
     RecoveryBroken,
     UnorderedCheckpointError,
@@ -22,10 +21,10 @@ from engine.channels.checkpoint import (
     joined,
     load,
     merged,
-    record_of,
 )
 from engine.channels.codec import EventCodec
 from engine.channels.journal import ShardJournal
+from engine.channels.record import ALL_KEPT, record_of
 from engine.channels.recovery import recover, recover_committed, state_hash
 from engine.core import commands
 from engine.core.types import Sequencing

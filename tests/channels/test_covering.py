@@ -7,12 +7,12 @@ from msgspec.structs import replace
 
 from engine.channels.messages import Refused
 from engine.channels.offline.losses import weigh
-from engine.channels.recovery import Recovered, replay_into
+from engine.channels.recovery import begun, replay_into
 from engine.core import commands
 from engine.core.claim import NO_CLAIM_DIGEST, claim_digest, signing_message
 from engine.core.events import ClaimCovered, ClaimReceived, ClaimRejected
 from engine.core.rejections import RejectCode, Rejected
-from engine.core.types import Sequencing, TimeNs
+from engine.core.types import Sequencing
 from engine.validation.options import RiskOptions
 from engine.validation.risk import VelocityRule
 from engine.verify.batch import Item
@@ -323,7 +323,7 @@ def test_of_a_log_that_is_lost_only_signatures_that_hold_are_saved(desk: Desk):
     records = [event for event in desk.events() if isinstance(event, ClaimReceived)]
     opened = [event for event in desk.events() if event not in records]
     for sound in (True, False):
-        kept = Recovered({}, TimeNs(0), 0, 0)
+        kept = begun()
         replay_into(kept, 1, opened, desk.validation.retries)
         lost = SimpleNamespace(lsn=2, first=5, count=3, records=records[:3], sound=sound)
         losses = weigh(kept, 0, [lost])

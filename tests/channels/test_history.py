@@ -8,8 +8,7 @@ from engine.app import running
 from engine.channels.journal import read_committed, segment_starts
 from engine.channels.offline import history
 from engine.channels.offline.history import BeforeTheLog, Until, channel_at, position_of, shard_at
-from engine.channels.recovery import Recovered, replay_into, state_hash
-from engine.core.types import TimeNs
+from engine.channels.recovery import Recovered, begun, replay_into, state_hash
 from engine.validation.options import ValidationOptions
 from tests.builders import NOON
 from tests.channels.test_engine import NAMES, config_for, open_all, submit
@@ -36,7 +35,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
 
 
 def folded(events: list, until: int) -> Recovered:
-    recovered = Recovered({}, TimeNs(0), 0, 0)
+    recovered = begun()
     replay_into(recovered, 1, events[:until], LIMITS)
     return recovered
 

@@ -11,20 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from engine.channels.checkpoint import (
-    CHANNEL_BYTES_MAX,
     CHUNK_BYTES,
     CheckpointHead,
     checkpoint_chunks,
     load,
 )
 from engine.channels.journal import ShardJournal
-from engine.channels.recovery import (
-    Recovered,
-    RecoveryBroken,
-    recover,
-    replay_into,
-    state_hash,
-)
+from engine.channels.recovery import RecoveryBroken, begun, recover, replay_into, state_hash
 from engine.core import commands, events
 from engine.core.types import Checks, Sequencing, State
 from engine.validation.dedup import RetryWindow
@@ -88,7 +81,7 @@ def test_state_is_the_same_from_genesis_and_from_checkpoint_and_tail(tmp_path, c
 
 def test_many_channels_make_many_chunks_that_come_back(tmp_path):
     desk = Desk(tmp_path)
-    names = [f"channel {number}" for number in range(CHUNK_BYTES // CHANNEL_BYTES_MAX + 1)]
+    names = [f"channel {number}" for number in range(2 * CHUNK_BYTES // 200)]
     for start in range(0, len(names), 600):
         desk.open(*names[start : start + 600], public_key=bytes(33))
     chunks = list(checkpoint_chunks(desk.shard._actors, desk.shard.position, NOON))
@@ -168,7 +161,7 @@ OPENED = make_event(events.ChannelOpened)
     ids=["a claim while Pending", "opened twice", "a version left out", "another channel"],
 )
 def test_an_event_that_does_not_fit_refuses_to_serve_and_says_where(second):
-    recovered = Recovered({}, NOON, 0, 0)
+    recovered = begun()
     with pytest.raises(RecoveryBroken, match="event 8"):
         replay_into(recovered, 7, [OPENED, second], ValidationOptions().retries)
 
@@ -177,9 +170,7 @@ def test_money_that_does_not_add_up_in_the_log_refuses_to_serve():
     confirmed = msgspec.structs.replace(make_event(events.FundingConfirmed), version=2)
     claim = msgspec.structs.replace(make_event(events.ClaimReceived), version=3, amount=1_001)
     with pytest.raises(RecoveryBroken, match="no account is ever negative"):
-        replay_into(
-            Recovered({}, NOON, 0, 0), 1, [OPENED, confirmed, claim], ValidationOptions().retries
-        )
+        replay_into(begun(), 1, [OPENED, confirmed, claim], ValidationOptions().retries)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +191,7 @@ def test_a_claim_in_the_log_that_would_have_been_refused_refuses_to_serve(openin
         msgspec.structs.replace(make_event(events.ClaimReceived), version=3, **claim),
     ]
     with pytest.raises(RecoveryBroken, match=f"event 3 .* refused as {code}"):
-        replay_into(Recovered({}, NOON, 0, 0), 1, story, ValidationOptions().retries)
+        replay_into(begun(), 1, story, ValidationOptions().retries)
 
 
 @pytest.mark.parametrize("sequence", [0, 1, 3])
@@ -210,7 +201,7 @@ def test_a_claim_told_again_or_left_out_refuses_to_serve(sequence):
     second = msgspec.structs.replace(first, version=4, sequence=sequence)
     with pytest.raises(RecoveryBroken, match=r"event 4 .*: sequence rises by one"):
         replay_into(
-            Recovered({}, NOON, 0, 0),
+            begun(),
             1,
             [OPENED, confirmed, first, second],
             ValidationOptions().retries,

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.channels.journal import OS_FILES, Files, LogOptions, ShardJournal, read_committed
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Reply
+from engine.channels.options import AWAKE_MAX
 from engine.channels.recovery import recover, state_hash
 from engine.channels.shard import Shard
 from engine.core.claim import signing_message
@@ -97,6 +98,8 @@ class ManualClock:
 class Desk:
     """One shard and one or more gateways that ask it, step by step."""
 
+    awake_max = AWAKE_MAX
+
     def __init__(
         self,
         directory: Path,
@@ -120,7 +123,7 @@ class Desk:
     def start(self) -> None:
         """Recover from the log, as the constructor of a shard's process does."""
         self.log = ShardJournal(self.directory, LOG, self._files)
-        recovered = recover(self.log, self.validation.retries)
+        recovered = recover(self.log, self.validation.retries, awake_max=self.awake_max)
         self.recovered = recovered
         journal: Journal = self.log if self._wrap is None else self._wrap(self.log)
         self.pipeline = Pipeline(self.validation, RiskStage(self.rules))

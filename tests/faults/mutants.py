@@ -20,6 +20,7 @@ HOST: Final = "tests/channels/test_host.py"
 SHARD: Final = "tests/channels/test_shard.py"
 CLAIMS: Final = "tests/channels/test_order.py"
 STATE: Final = "tests/channels/test_recovery.py"
+ASLEEP: Final = "tests/channels/test_actors.py"
 SEALS: Final = "tests/verify/test_seal.py"
 RULES: Final = "tests/core/test_claim_rules.py"
 CHECKPOINTS: Final = "tests/channels/test_checkpoint.py"
@@ -251,6 +252,15 @@ MUTANTS: Final = (
         "an increment builds on what is there", "engine/channels/checkpoint.py",
         "    if head.since != (state.position if state.actors else 0):", "    if False:",
         (CHECKPOINTS, STATE),
+    ),
+    Mutant(
+        "what changed since the checkpoint stays awake", "engine/channels/actors.py",
+        "actor.position > min(self._unused_since, checkpoint)",
+        "actor.position > self._unused_since", (ASLEEP,),
+    ),
+    Mutant(
+        "a channel that is changed is one that is kept", "engine/channels/actors.py",
+        "        self._kept[channel_id] = actor\n", "", (ASLEEP,),
     ),
     Mutant(
         "claims of the log are checked again in replay", "engine/channels/recovery.py",

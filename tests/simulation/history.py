@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.channels.journal import CorruptLogError, ShardJournal
 from engine.channels.messages import Answer, Status
-from engine.channels.recovery import _begun, replay_into, state_hash
+from engine.channels.recovery import begun, replay_into, state_hash
 from engine.core import events as ev
 from engine.core.channel import Channel
 from engine.core.rejections import RejectCode
@@ -283,7 +283,7 @@ class History:
             summed = (account.version, account.capacity, account.claimed, account.sequence)
             if said != summed or channel.state is not account.state:
                 raise Broken(f"channel {NUMBERS[channel_id]} is {said}, its log says {summed}")
-        genesis = _begun([])
+        genesis = begun()
         replay_into(genesis, 1, now, host._settings.validation.retries)
         if state_hash(genesis.actors) != state_hash(actors) or genesis.position != len(now):
             raise Broken(f"shard {shard.number}: another state from its first event than at start")

@@ -253,6 +253,7 @@ def _config(shards: int, chance: Random, verification: Verification) -> Config:
         datadir=str(_datadir(shards)),
         placement=PlacementOptions(runtime="inline", shards=shards),
         shard=ShardOptions(
+            awake_channels_max=1,
             tick_ms=50,
             checkpoint_events=chance.choice((3, 10, 60)),
             increments_max=2,

@@ -70,7 +70,7 @@ class Router:
         self.answered: Counter[tuple[Status, RejectCode | None]] = Counter()
         self._lanes = lanes
         self._options = options
-        self._lookups: dict[bytes, list[tuple[ClaimLike, Submission, int]]] = {}
+        self._lookups: dict[bytes, _LookUp] = {}
         self._lookups_waiting = 0
         self._pages = asyncio.Lock()
         self._pages_waiting = 0
@@ -115,12 +115,13 @@ class Router:
             places: Where in it their answers go; None where they are all of it.
         """
         parcels: dict[Lane, Parcel] = {}
+        begun: dict[Lane | None, _LookUp] = {}
         known_of, lookups = self.views.get, self._lookups
         for place, claim in zip(places or range(len(claims)), claims, strict=True):
             known = known_of(claim.channel_id)
             # Known or not: where claims wait for a look already, this one goes behind them.
             if known is None or claim.channel_id in lookups:
-                self._look_up(claim, submission, place)
+                self._wait_for_look(claim, submission, place, begun)
                 continue
             if known.refusal is not None:
                 self._answer(submission, place, refused_unseen(known.refusal))
@@ -132,6 +133,10 @@ class Router:
             parcel.places.append(place)
         for lane, parcel in parcels.items():
             lane.put(parcel)
+        for look_up in begun.values():
+            task = self._tasks.create_task(self._look_up(look_up))
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
 
     def watch(self, items: Sequence[Item], answers: Sequence[Answer]) -> None:
         """Learn from what a lane was answered, and count it."""
@@ -149,41 +154,63 @@ class Router:
         self.count(answer)
         submission.answer((place,), (answer,))
 
-    def _look_up(self, claim: ClaimLike, submission: Submission, place: int) -> None:
-        """Let a claim wait until its channel has been asked for."""
+    def _wait_for_look(
+        self,
+        claim: ClaimLike,
+        submission: Submission,
+        place: int,
+        begun: dict[Lane | None, "_LookUp"],
+    ) -> None:
+        """Let a claim wait until its channel has been asked for, with those in `begun` if new."""
         if self._lookups_waiting >= LOOKUPS_MAX:
             self._answer(submission, place, OVERLOADED)
             return
         self._lookups_waiting += 1
-        waiting = self._lookups.get(claim.channel_id)
-        if waiting is not None:
-            waiting.append((claim, submission, place))
-            return
-        self._lookups[claim.channel_id] = [(claim, submission, place)]
-        task = self._tasks.create_task(self._finish_look_up(claim.channel_id))
-        self._looking.add(task)
-        task.add_done_callback(self._looking.discard)
+        look_up = self._lookups.get(claim.channel_id)
+        if look_up is None:
+            lane = self._lanes.find(claim.channel_id)
+            look_up = begun.get(lane)
+            if look_up is None:
+                look_up = begun[lane] = _LookUp(lane)
+            look_up.channel_ids.append(claim.channel_id)
+            self._lookups[claim.channel_id] = look_up
+        look_up.waiting.append((claim, submission, place))
 
-    async def _finish_look_up(self, channel_id: bytes) -> None:
-        known, answer = None, UNAVAILABLE
+    async def _look_up(self, look_up: "_LookUp") -> None:
+        seen: dict[bytes, Known] = {}
+        answer, lane = UNAVAILABLE, look_up.lane
         try:
-            known = await self._known(channel_id)
+            if lane is not None:
+                for view in await self._read_all(lane, look_up.channel_ids):
+                    if view is not None:
+                        seen[view.channel.terms.channel_id] = self.views.put(lane, view)
             answer = UNKNOWN_CHANNEL
         except (ShardDown, CallsFull):
             pass
         finally:
-            self._end_look_up(channel_id, known, answer)
+            self._end_look_up(look_up, seen, answer)
 
-    def _end_look_up(self, channel_id: bytes, known: Known | None, answer: Answer) -> None:
-        """Send on the claims that waited for a channel; give them `answer` where there is none."""
-        claims = self._lookups.pop(channel_id)
-        self._lookups_waiting -= len(claims)
-        if known is None:
-            for _, submission, place in claims:
+    def _end_look_up(self, look_up: "_LookUp", seen: dict[bytes, Known], answer: Answer) -> None:
+        """Send on the claims that waited, in order; give them `answer` where there is no channel.
+
+        Those that were sent together go on together.
+        """
+        for channel_id in look_up.channel_ids:
+            del self._lookups[channel_id]
+        self._lookups_waiting -= len(look_up.waiting)
+        parcels: list[Parcel] = []
+        for claim, submission, place in look_up.waiting:
+            known = seen.get(claim.channel_id)
+            if known is None:
                 self._answer(submission, place, answer)
-            return
-        for claim, submission, place in claims:
-            known.lane.put(Parcel([_item(claim, known)], [place], submission))
+                continue
+            if not parcels or parcels[-1].submission is not submission:
+                parcels.append(Parcel([], [], submission))
+            parcels[-1].items.append(_item(claim, known))
+            parcels[-1].places.append(place)
+        if look_up.lane is not None:
+            for parcel in parcels:
+                look_up.lane.put(parcel)
 
     async def _known(self, channel_id: bytes) -> Known | None:
         lane = self._lanes.find(channel_id)
@@ -280,17 +307,34 @@ class Router:
         return [(lane.shard.number, view) for view in views if view is not None]
 
     async def _read(self, lane: Lane, channel_id: bytes) -> ChannelView | None:
+        (view,) = await self._read_all(lane, (channel_id,))
+        return view
+
+    async def _read_all(
+        self, lane: Lane, channel_ids: Sequence[bytes]
+    ) -> Sequence[ChannelView | None]:
         """Read from the shard, again where it ended meanwhile: a read changes nothing."""
         give_up_at = asyncio.get_running_loop().time() + self._options.unavailable_after_ms / 1_000
         while True:
             try:
                 if lane.is_given_up:
                     raise ShardDown("it has not answered for long")
-                return await lane.reads.call(channel_id)
+                return await lane.reads.call_all(channel_ids)
             except ShardDown:
                 if lane.is_given_up or asyncio.get_running_loop().time() >= give_up_at:
                     raise
                 await asyncio.sleep(self._options.overloaded_retry_ms / 1_000)
+
+
+class _LookUp:
+    """Channels of one lane that are asked for together, and the claims that wait, as they came."""
+
+    __slots__ = ("channel_ids", "lane", "waiting")
+
+    def __init__(self, lane: Lane | None) -> None:
+        self.lane = lane
+        self.channel_ids: list[bytes] = []
+        self.waiting: list[tuple[ClaimLike, Submission, int]] = []
 
 
 def _item(claim: ClaimLike, known: Known) -> Item:

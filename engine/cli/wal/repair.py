@@ -120,15 +120,13 @@ def _one(shard: Path, wish: Wish, output: Output) -> bool:
 
 def _kept(work: "Repair", plan: "RepairPlan") -> "Recovered":
     """Return the channels as the repaired log will have them."""
-    from engine.channels.checkpoint import load
-    from engine.channels.recovery import Recovered, replay_into
+    from engine.channels.recovery import begun, replay_into
     from engine.validation.options import ValidationOptions
 
-    state = load(work.base_chunks(plan))
-    recovered = Recovered(state.actors, state.last_at, 0, state.position)
+    recovered = begun(work.base_chunks(plan))
     limits = ValidationOptions().retries
     with progress("what stays") as told:
-        for first, events in work.kept_batches(plan, state.position + 1):  # type: ignore[arg-type]
+        for first, events in work.kept_batches(plan, recovered.position + 1):  # type: ignore[arg-type]
             replay_into(recovered, first, events, limits)
             told(recovered.position, plan.choice.end_position)
     return recovered

@@ -68,6 +68,23 @@ async def test_while_a_call_is_under_way_the_rest_gathers_up_to_a_batch():
         assert shard.asked == [[0], [1, 2, 3, 4], [5, 6, 7]]
 
 
+async def test_what_is_asked_together_is_told_together_in_batches_that_are_full():
+    async with running(queue_max=7) as (calls, shard):
+        shard.gate.clear()
+        first = asyncio.create_task(calls.call_all(range(3)))
+        await shard.reached.wait()
+        others = [asyncio.create_task(calls.call_all(two)) for two in (range(3, 9), range(9, 10))]
+        await asyncio.sleep(0)
+        with pytest.raises(CallsFull):  # seven wait, and no more may
+            await calls.call_all([10])
+        shard.gate.set()
+        told = await asyncio.gather(first, *others)
+        assert told == [[0, 2, 4], [6, 8, 10, 12, 14, 16], [18]]
+        assert shard.asked == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9]]
+        assert await calls.call_all([]) == []
+        assert await calls.call_all([10]) == [20]
+
+
 async def test_no_more_wait_than_may_wait():
     async with running(queue_max=2) as (calls, shard):
         shard.gate.clear()

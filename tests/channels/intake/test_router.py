@@ -121,6 +121,42 @@ async def test_no_claim_overtakes_those_that_wait_for_a_look(shard):
         assert taken(shard.desk, "c") == [1, 2, 3]
 
 
+async def test_channels_that_come_together_are_asked_for_together(shard):
+    """And their claims go on together: one parcel for each submission."""
+    parcels = []
+    async with gate_to(shard) as gate:
+        put = gate.office.lane.put
+        gate.office.lane.put = lambda parcel: (parcels.append(len(parcel)), put(parcel))
+        first = gate.submit(item("a", 1, 1), item("b", 1, 1), item("new", 1, 1), item("a", 2, 2))
+        second = gate.submit(item("b", 2, 2), item("c", 1))
+        words = [await one.words() for one in (first, second)]
+        assert words == [
+            ["accepted", "accepted", "unknown_channel", "accepted"],
+            ["accepted", "accepted"],
+        ]
+        assert gate.router._lookups_waiting == 0
+    asked = [decode_ids(call[1]) for call in shard.asked if call[0] == "read"]
+    assert sum(len(ids) for ids in asked) == 4
+    assert len(asked) <= 2
+    assert parcels == [3, 1, 1]
+
+
+async def test_claims_of_two_frames_keep_their_order_though_channels_come_crosswise(shard):
+    """The first frame has c, the second b and c, the third c and b."""
+    shard.trouble = holding("read")
+    async with gate_to(shard) as gate:
+        first = gate.submit(item("c", 1))
+        await shard.held.wait()
+        second = gate.submit(item("b", 1, 1), item("c", 2))
+        third = gate.submit(item("c", 3), item("b", 2, 2))
+        fourth = gate.submit(item("b", 3, 3), item("c", 4))
+        shard.release()
+        for told in (first, second, third, fourth):
+            assert set(await told.words()) == {"accepted"}
+        assert taken(shard.desk, "c") == [1, 2, 3, 4]
+        assert taken(shard.desk, "b") == [1, 2, 3]
+
+
 @pytest.mark.slow
 async def test_claims_that_wait_for_a_look_are_bounded(shard):
     shard.trouble = holding("read")
