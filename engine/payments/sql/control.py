@@ -12,12 +12,12 @@ from engine.payments import rules
 from engine.payments.compatibility import check_compatible, terms_of
 from engine.payments.errors import PaymentDBCode, PaymentDBError, StoreFullError
 from engine.payments.sql.database import Database, Row, Work
+from engine.payments.sql.headers import Header, header_of_new, without_foreign
 from engine.payments.sql.indexes import Indexes
 from engine.payments.sql.reading import Reading, the_only
 from engine.payments.sql.rows import (
     BOLT_11,
     AttemptRows,
-    Header,
     kept_row,
     payment_row,
     resolution_row,
@@ -25,6 +25,7 @@ from engine.payments.sql.rows import (
 from engine.payments.state import state_of, tally_of
 from engine.payments.values import (
     Attempt,
+    AttemptFailureReason,
     CreationInfo,
     Failure,
     FailureReason,
@@ -58,6 +59,7 @@ class Control:
         else:
             work.run(statements.add_payment, *row)
         add_info(work, self._database, number, info)
+        work.leave(header_of_new(number, info))
 
     def _clear(self, work: Work, number: int) -> None:
         """Remove what a former run left, all but the duplicates."""
@@ -76,7 +78,7 @@ class Control:
             has_failure_reason=header.failure_reason is not None,
         )
         self._check_is_new(work, attempt)
-        before = self._reading.attempts(work, [header]).get(header.number, ())
+        before = self._attempts(work, header)
         check_compatible(
             header.value_msat,
             header.tally.sent_msat,
@@ -87,7 +89,7 @@ class Control:
         rows = AttemptRows(self._database)
         rows.add(header.number, attempt)
         add_attempts(work, self._database, rows)
-        attempts = sorted((*before, attempt), key=lambda each: each.attempt_index)
+        attempts = sorted((*before, without_foreign(attempt)), key=lambda each: each.attempt_index)
         return self._keep(work, header, attempts, header.failure_reason)
 
     def _check_is_new(self, work: Work, attempt: Attempt) -> None:
@@ -106,7 +108,8 @@ class Control:
 
     def fail_attempt(self, work: Work, identifier: bytes, index: int, failure: Failure) -> Payment:
         """Let an attempt fail."""
-        return self._resolve(work, identifier, index, None, failure)
+        reason = AttemptFailureReason(failure.reason)
+        return self._resolve(work, identifier, index, None, replace(failure, reason=reason))
 
     def _resolve(
         self,
@@ -118,7 +121,7 @@ class Control:
     ) -> Payment:
         header = self._locked(work, identifier)
         rules.check_update(header.status)
-        attempts = self._reading.attempts(work, [header]).get(header.number, ())
+        attempts = self._attempts(work, header)
         by_index = {attempt.attempt_index: attempt for attempt in attempts}
         if index not in by_index:
             raise PaymentDBError(PaymentDBCode.ATTEMPT_NOT_FOUND, actual=index)
@@ -133,8 +136,7 @@ class Control:
     def fail(self, work: Work, identifier: bytes, reason: FailureReason) -> Payment:
         """Give a payment up."""
         header = self._locked(work, identifier)
-        attempts = self._reading.attempts(work, [header]).get(header.number, ())
-        return self._keep(work, header, attempts, reason)
+        return self._keep(work, header, self._attempts(work, header), reason)
 
     def _locked(self, work: Work, identifier: bytes) -> Header:
         """Return a payment that nobody else changes before this transaction ends.
@@ -143,10 +145,17 @@ class Control:
         for.
         """
         statements = self._statements
+        if (known := work.recall(identifier)) is not None:
+            return known
         if not self._database.has_row_locks:
             return self._reading.header(work, identifier)
         _, rows = work.ask((statements.lock, identifier), (statements.header, identifier))
         return the_only(rows)
+
+    def _attempts(self, work: Work, header: Header) -> tuple[Attempt, ...]:
+        if header.attempts is not None:
+            return header.attempts
+        return self._reading.attempts(work, [header]).get(header.number, ())
 
     def _keep(
         self,
@@ -161,6 +170,10 @@ class Control:
         kept = kept_row(self._database, tally, reason)
         work.run(self._statements.keep, *kept, header.number)
         status, state = kept[1], state_of(header.value_msat, tally, reason)
+        left = replace(
+            *(header,), failure_reason=reason, status=status, tally=tally, attempts=tuple(attempts)
+        )
+        work.leave(left)
         return Payment(header.number, info, tuple(attempts), reason, status, state)
 
 

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from engine.payments.errors import PaymentDBCode, PaymentDBError
 from engine.payments.paging import Window
 from engine.payments.sql.database import Database, Row, Work
+from engine.payments.sql.headers import Header
 from engine.payments.sql.rows import (
-    Header,
     Records,
     attempt_of,
     by_first,
