@@ -46,7 +46,7 @@ values = st.sampled_from([0, 370, 555, 740, 2**64 - 1])
 times = st.sampled_from([0, 1, 999_999_999, 1_000_000_000, 5_900_000_001]) | st.integers(
     0, 9_999_999_999
 )
-custom = st.dictionaries(
+custom = st.just({}) | st.dictionaries(
     st.integers(65_536, 65_540) | st.just(2**64 - 1), st.binary(max_size=4), max_size=2
 )
 mpps = st.none() | st.builds(

@@ -165,7 +165,7 @@ class Control:
         reason: FailureReason | None,
     ) -> Payment:
         """Write what follows from the attempts beside the payment; return it."""
-        (info,) = self._reading.infos(work, [header])
+        info = self._reading.info(work, header)
         tally = tally_of(attempts)
         kept = kept_row(self._database, tally, reason)
         work.run(self._statements.keep, *kept, header.number)

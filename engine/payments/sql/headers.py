@@ -21,7 +21,7 @@ ATTEMPTS_MAX: Final = 16
 """What is remembered: so many payments under way, none with more attempts; some 3 kB each."""
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True, gc=False):
     """The row of a payment, with its request; the rest hangs on its number.
 
     Attributes:

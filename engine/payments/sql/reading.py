@@ -67,6 +67,10 @@ class Reading:
             for header, info in zip(headers, infos, strict=True)
         ]
 
+    def info(self, work: Work, header: Header) -> CreationInfo:
+        """Return what a payment was begun with."""
+        return self.infos(work, [header])[0] if header.has_records else header.info(NO_RECORDS)
+
     def infos(self, work: Work, headers: Sequence[Header]) -> list[CreationInfo]:
         """Return what payments were begun with."""
         owners = [header.number for header in headers if header.has_records]
