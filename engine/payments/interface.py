@@ -70,11 +70,17 @@ class PaymentReader(ABC):
         """
 
     @abstractmethod
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
         """Return every payment that is not over, ascending by sequence number.
 
         These are the Initiated ones and those InFlight, also without an attempt in flight (which
         may be tried again). Duplicates are never among them. The cost is set by what is returned.
+
+        Args:
+            after: Only those with a higher sequence number.
+            max_payments: So many at most, the oldest; None = all, however many there are.
         """
 
     @abstractmethod

@@ -234,9 +234,11 @@ class ControlTower(PaymentReader, PaymentWriter, Sequencer):
         """Ask the store."""
         return self._store.fetch_payment(identifier)
 
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
         """Ask the store."""
-        return self._store.fetch_in_flight_payments()
+        return self._store.fetch_in_flight_payments(after, max_payments)
 
     def fetch_by_number(
         self, identifier: bytes, sequence_number: int

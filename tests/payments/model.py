@@ -127,9 +127,13 @@ class ModelDB(PaymentDB):
         return payment(self.record(identifier))
 
     @one_at_a_time
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
+        checking.check_in_flight(after, max_payments)
         everything = map(payment, self.ordered())
-        return [each for each in everything if each.status not in rules.TERMINAL]
+        waiting = [each for each in everything if each.status not in rules.TERMINAL]
+        return [each for each in waiting if each.sequence_number > after][:max_payments]
 
     @one_at_a_time
     def fetch_by_number(

@@ -327,6 +327,10 @@ class Stores(RuleBasedStateMachine):
 
         self.ask(seen)
 
+    @rule(after=offsets, limit=st.none() | st.integers(0, 3) | st.just(2**64 - 1))
+    def a_page_of_what_is_in_flight(self, after: int, limit: int | None) -> None:
+        self.ask(lambda store: store.fetch_in_flight_payments(after, limit))
+
     @invariant()
     def what_is_in_flight_is_the_same(self) -> None:
         self.ask(lambda store: store.fetch_in_flight_payments())

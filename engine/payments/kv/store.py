@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from heapq import merge
+from itertools import islice
 from threading import Lock
 from typing import TypeVar
 
@@ -115,9 +117,12 @@ class LmdbDB(PaymentDB):
         checking.check_identifier(identifier)
         return self._read(lambda reading: life.existing(reading, identifier).payment)
 
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
         """Return what the index over statuses has of two statuses."""
-        return self._read(_in_flight)
+        after, limit = checking.check_in_flight(after, max_payments)
+        return self._read(lambda reading: _in_flight(reading, after, limit))
 
     def fetch_by_number(
         self, identifier: bytes, sequence_number: int
@@ -283,13 +288,15 @@ def _response(reading: Reading, page: list[Entry], total: int, with_hops: bool) 
     )
 
 
-def _in_flight(reading: Reading) -> list[Payment]:
-    numbers = [
-        (number, line_of(line)[2])
+def _in_flight(reading: Reading, after: int, limit: int) -> list[Payment]:
+    if after == NUMBER_MAX:
+        return []
+    runs = (
+        reading.walk(b"%b%c" % (STATUS, status), after + 1, NUMBER_MAX)
         for status in (PaymentStatus.INITIATED, PaymentStatus.IN_FLIGHT)
-        for number, line in reading.walk(b"%b%c" % (STATUS, status), 0, NUMBER_MAX)
-    ]
-    return [reading.find_listed(identifier).payment for _, identifier in sorted(numbers)]
+    )
+    lines = islice(merge(*runs), limit)
+    return [reading.find_listed(line_of(line)[2]).payment for _, line in lines]
 
 
 def _by_number(

@@ -159,9 +159,10 @@ class Reading:
 
     # Pages --------------------------------------------------------------------------------------
 
-    def in_flight(self, work: Work) -> list[Payment]:
-        """Return every payment that is not over; the index of statuses has them side by side."""
-        return self.payments(work, [*map(header_of, work.rows(self._statements.in_flight))])
+    def in_flight(self, work: Work, after: int, limit: int) -> list[Payment]:
+        """Return payments that are not over; the index of statuses has two runs of them."""
+        rows = work.rows(self._statements.in_flight, after, limit, after, limit, limit)
+        return self.payments(work, [*map(header_of, rows)])
 
     def page(self, work: Work, query: Query, window: Window) -> Response:
         """Return the page that `query` asks for."""

@@ -57,9 +57,12 @@ class SQLPaymentDB(PaymentDB):
         checking.check_identifier(identifier)
         return self._database.read(self._reading.fetch, identifier)
 
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
         """Return what is not over."""
-        return self._database.read(self._reading.in_flight)
+        window = checking.check_in_flight(after, max_payments)
+        return self._database.read(self._reading.in_flight, *window)
 
     def fetch_by_number(
         self, identifier: bytes, sequence_number: int
