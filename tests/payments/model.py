@@ -256,7 +256,12 @@ class ModelDB(PaymentDB):
         del self.records[identifier]
 
     @one_at_a_time
-    def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
+    def delete_payments(
+        self,
+        failed_only: bool = False,
+        failed_attempts_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         checking.check_flags(failed_only=failed_only, failed_attempts_only=failed_attempts_only)
         removable = [
             each.info.identifier
@@ -265,6 +270,8 @@ class ModelDB(PaymentDB):
         ]
         for identifier in removable:
             self.delete_payment(identifier, failed_attempts_only)
+        if progress is not None:
+            progress(len(removable), len(removable))
         return 0 if failed_attempts_only else len(removable)
 
     # Counters and moving ------------------------------------------------------------------------

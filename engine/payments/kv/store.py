@@ -32,7 +32,7 @@ from engine.payments.kv.reading import Reading
 from engine.payments.kv.sharing import REGISTRY, Shared
 from engine.payments.kv.verification import verify
 from engine.payments.kv.writing import INDEX_BLOCK_MAX, Writing
-from engine.payments.pacing import Pace
+from engine.payments.pacing import Pace, Steps
 from engine.payments.paging import window_of
 from engine.payments.records import Counters, PaymentRecord, VerifyReport, check_record
 from engine.payments.values import (
@@ -184,13 +184,21 @@ class LmdbDB(PaymentDB):
         else:
             self._write(life.delete, identifier)
 
-    def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
+    def delete_payments(
+        self,
+        failed_only: bool = False,
+        failed_attempts_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Remove payments in transactions of at most about 100 payments and attempts."""
         checking.check_flags(failed_only=failed_only, failed_attempts_only=failed_attempts_only)
         choice = Choice(failed_only, failed_attempts_only)
-        return sum(self._delete_all(choice, status) for status in choice.statuses)
+        steps = Steps(self.counters().payments, progress)
+        removed = sum(self._delete_all(choice, status, steps) for status in choice.statuses)
+        steps.end()
+        return removed
 
-    def _delete_all(self, choice: Choice, status: PaymentStatus) -> int:
+    def _delete_all(self, choice: Choice, status: PaymentStatus, steps: Steps) -> int:
         """Delete what there is of one status; return how many payments went."""
         removed, after, pace = 0, 0, Pace(RECORDS_MIN, RECORDS_MAX)
         while True:
@@ -200,6 +208,7 @@ class LmdbDB(PaymentDB):
                 done, gone = self._write(delete_some, choice, found, pace.size)
                 pace.follow(time.perf_counter() - began)
                 removed += gone
+                steps.add(done)
                 found = found[done:]
             if not after:
                 return removed

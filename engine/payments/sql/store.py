@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from engine.payments import checking
 from engine.payments.interface import PaymentDB
+from engine.payments.pacing import Steps
 from engine.payments.paging import window_of
 from engine.payments.records import (
     Counters,
@@ -119,10 +120,18 @@ class SQLPaymentDB(PaymentDB):
         checking.check_flags(failed_attempts_only=failed_attempts_only)
         self._database.write(self._deletion.delete, identifier, failed_attempts_only)
 
-    def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
+    def delete_payments(
+        self,
+        failed_only: bool = False,
+        failed_attempts_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Remove what may go."""
         checking.check_flags(failed_only=failed_only, failed_attempts_only=failed_attempts_only)
-        return self._deletion.delete_many(failed_only, failed_attempts_only)
+        steps = Steps(self.counters().payments, progress)
+        removed = self._deletion.delete_many(failed_only, failed_attempts_only, steps)
+        steps.end()
+        return removed
 
     # Sequencer ----------------------------------------------------------------------------------
 
