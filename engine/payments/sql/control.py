@@ -5,12 +5,18 @@ what is new.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
 from engine.payments import rules
 from engine.payments.compatibility import check_compatible, terms_of
-from engine.payments.errors import PaymentDBCode, PaymentDBError, StoreFullError
+from engine.payments.errors import (
+    PaymentDBCode,
+    PaymentDBError,
+    StoreDamagedError,
+    StoreFullError,
+)
 from engine.payments.sql.database import Database, Row, Work
 from engine.payments.sql.headers import Header, header_of_new, without_foreign
 from engine.payments.sql.indexes import Indexes
@@ -32,6 +38,9 @@ from engine.payments.values import (
     Payment,
     Settle,
 )
+
+TRIES_MAX: Final = 3
+"""What is in an attempt's way may be deleted before it is looked at; then it is added again."""
 
 
 class Control:
@@ -77,22 +86,40 @@ class Control:
             has_settled=header.tally.settled > 0,
             has_failure_reason=header.failure_reason is not None,
         )
-        self._check_is_new(work, attempt)
         before = self._attempts(work, header)
+        self._indexes.raise_to(work, attempt.attempt_index)
+        self._add_attempt(work, header.number, attempt)
         check_compatible(
             header.value_msat,
             header.tally.sent_msat,
             [terms_of(each.route) for each in before if each.is_in_flight],
             attempt.route,
         )
-        self._indexes.raise_to(work, attempt.attempt_index)
-        rows = AttemptRows(self._database)
-        rows.add(header.number, attempt)
-        add_attempts(work, self._database, rows)
         attempts = sorted((*before, without_foreign(attempt)), key=lambda each: each.attempt_index)
         return self._keep(work, header, attempts, header.failure_reason)
 
-    def _check_is_new(self, work: Work, attempt: Attempt) -> None:
+    def _add_attempt(self, work: Work, number: int, attempt: Attempt) -> None:
+        """Add an attempt whose index and session key are new; what is wrong with it ends it all."""
+        rows = AttemptRows(self._database)
+        rows.add(number, attempt)
+        _, *parts = rows.by_table(self._statements)
+        for _ in range(TRIES_MAX):
+            if work.rows(self._statements.add_new_attempt, *rows.attempts[0]):
+                break
+            self._refuse_taken(work, attempt)
+        else:
+            raise StoreDamagedError(
+                f"{self._database.name}: something other than its index and its session key keeps "
+                "an attempt out: see whether the row ids of payment_htlc_attempts were restored"
+            )
+        for _, statement, some in parts:
+            if len(some) == 1:
+                work.run(statement, *some[0])
+            elif some:
+                work.run_many(statement, some)
+
+    def _refuse_taken(self, work: Work, attempt: Attempt) -> None:
+        """Say what is there already; return if it was deleted meanwhile."""
         index = attempt.attempt_index
         taken = work.rows(self._statements.taken, index, attempt.session_key)
         if (index,) in taken:
@@ -189,12 +216,3 @@ def info_records(database: Database, number: int, info: CreationInfo) -> list[Ro
     """Return the rows of the custom records of a payment."""
     records = info.first_hop_custom_records.items()
     return [(number, database.unsigned(key), value) for key, value in records]
-
-
-def add_attempts(work: Work, database: Database, rows: AttemptRows) -> None:
-    """Add attempts, parents before children."""
-    for _, statement, some in rows.by_table(database.statements):
-        if len(some) == 1:
-            work.run(statement, *some[0])
-        elif some:
-            work.run_many(statement, some)

@@ -83,6 +83,8 @@ class Statements(Compiler):
         self.add_intent = self.add(t.payment_intents)
         self.add_payment_record = self.add(t.payment_first_hop_custom_records)
         self.add_attempt = self.add(t.payment_htlc_attempts)
+        attempts = t.payment_htlc_attempts
+        self.add_new_attempt = self.add_new(attempts, attempts.c.attempt_index)
         self.add_wire_record = self.add(t.payment_attempt_first_hop_custom_records)
         self.add_hop = self.add(t.payment_route_hops)
         self.add_mpp = self.add(t.payment_route_hop_mpp)
