@@ -56,10 +56,11 @@ class BareSqlite:
         self._rows: Any = dbapi2.connect(str(path_of(url)), isolation_level=None)
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             self._rows.execute(f"PRAGMA {pragma}").fetchall()
+        self._cursor: Any = self._rows.cursor()  # to make one costs as much as to use it
 
     def run(self, changes: Sequence[Change]) -> None:
         """See `Floor`."""
-        execute = self._rows.execute
+        execute = self._cursor.execute
         execute("BEGIN IMMEDIATE")
         for statement, arguments in changes:
             execute(statement, arguments)

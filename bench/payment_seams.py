@@ -126,6 +126,9 @@ class _Work:
         if not statement.startswith("SELECT"):
             self._seen.note(statement, arguments)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._work, name)
+
     def rows(self, statement: str, *arguments: Any) -> list[Row]:
         """Run a statement."""
         self._note(statement, arguments)

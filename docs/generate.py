@@ -41,7 +41,7 @@ PAGES: Final = (
 
 EFFECTS: Final = {
     "_keep": "nothing",
-    "_take_claim": "the increment goes from available to claimed-unredeemed",
+    "take_claim": "the increment goes from available to claimed-unredeemed",
     "_take_covered": "the increment goes from available to claimed-unredeemed",
     "_add_funds": "the amount is added to available, and to the capacity",
     "_set_expiration": "nothing; the expiration is set",

@@ -281,6 +281,16 @@ def check_query(query: object) -> None:
         raise PaymentDBError(PaymentDBCode.DATES_REVERSED, expected=start, actual=end)
 
 
+def check_in_flight(after: object, max_payments: object) -> tuple[int, int]:
+    """Allow unsigned 64-bit numbers, or None for the second; return both cut to 2^63-1."""
+    limit = NUMBER_MAX if max_payments is None else max_payments
+    check_number("after", after, U64_MAX)
+    check_number("max_payments", limit, U64_MAX)
+    assert isinstance(after, int)
+    assert isinstance(limit, int)
+    return min(after, NUMBER_MAX), min(limit, NUMBER_MAX)
+
+
 def check_sequence_number(sequence_number: object) -> None:
     """Allow 0 to 2^63-1; 0 is the number of no payment."""
     check_number("sequence_number", sequence_number, NUMBER_MAX)

@@ -70,11 +70,17 @@ class PaymentReader(ABC):
         """
 
     @abstractmethod
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
         """Return every payment that is not over, ascending by sequence number.
 
         These are the Initiated ones and those InFlight, also without an attempt in flight (which
         may be tried again). Duplicates are never among them. The cost is set by what is returned.
+
+        Args:
+            after: Only those with a higher sequence number.
+            max_payments: So many at most, the oldest; None = all, however many there are.
         """
 
     @abstractmethod
@@ -169,7 +175,12 @@ class PaymentWriter(PaymentControl):
         """
 
     @abstractmethod
-    def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
+    def delete_payments(
+        self,
+        failed_only: bool = False,
+        failed_attempts_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Remove every payment that is not in flight, or only its failed attempts.
 
         Goes in transactions of bounded size, so other writers get their turn: a call that is cut
@@ -179,6 +190,8 @@ class PaymentWriter(PaymentControl):
         Args:
             failed_only: Only the Failed ones.
             failed_attempts_only: Keep the payments, remove failed attempts.
+            progress: Called after each transaction with how many payments it was about so far and
+                how many there were, and at the end with twice the first.
 
         Returns:
             How many payments were removed; 0 with `failed_attempts_only`.

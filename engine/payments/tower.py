@@ -193,9 +193,14 @@ class ControlTower(PaymentReader, PaymentWriter, Sequencer):
             if not failed_attempts_only:
                 self._end_watching(identifier)
 
-    def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
+    def delete_payments(
+        self,
+        failed_only: bool = False,
+        failed_attempts_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Delete many payments; whoever watches one of them comes to the end."""
-        count = self._store.delete_payments(failed_only, failed_attempts_only)
+        count = self._store.delete_payments(failed_only, failed_attempts_only, progress)
         with self._register:
             watched = list(self._of_one)
         for identifier in watched if count else ():
@@ -234,9 +239,11 @@ class ControlTower(PaymentReader, PaymentWriter, Sequencer):
         """Ask the store."""
         return self._store.fetch_payment(identifier)
 
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
         """Ask the store."""
-        return self._store.fetch_in_flight_payments()
+        return self._store.fetch_in_flight_payments(after, max_payments)
 
     def fetch_by_number(
         self, identifier: bytes, sequence_number: int

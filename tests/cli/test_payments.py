@@ -229,6 +229,11 @@ def test_a_long_list_is_asked_for_in_pages(ask, six, monkeypatch):
         "total_count": 5,
     }
     assert len(ask("list", "--include-incomplete", "--max", 3).lines) == 3
+    for count in (4, 6, 2**64 - 1):
+        older = ask("list", "--include-incomplete", "--reversed", "--max", count).lines
+        assert [line["sequence_number"] for line in older] == [1, 3, 4, 5, 6][-count:]
+    few = ask("list", "--reversed", "--max", 9, "--creation-date-end", 1, "--count-total").lines
+    assert [line["total_count"] for line in few] == [5]
     newest = ask("list", "--include-incomplete", "--reversed", "--max", 3).lines
     assert [line["sequence_number"] for line in newest] == [4, 5, 6]
 

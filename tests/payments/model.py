@@ -127,9 +127,13 @@ class ModelDB(PaymentDB):
         return payment(self.record(identifier))
 
     @one_at_a_time
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
+        checking.check_in_flight(after, max_payments)
         everything = map(payment, self.ordered())
-        return [each for each in everything if each.status not in rules.TERMINAL]
+        waiting = [each for each in everything if each.status not in rules.TERMINAL]
+        return [each for each in waiting if each.sequence_number > after][:max_payments]
 
     @one_at_a_time
     def fetch_by_number(
@@ -252,7 +256,12 @@ class ModelDB(PaymentDB):
         del self.records[identifier]
 
     @one_at_a_time
-    def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
+    def delete_payments(
+        self,
+        failed_only: bool = False,
+        failed_attempts_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         checking.check_flags(failed_only=failed_only, failed_attempts_only=failed_attempts_only)
         removable = [
             each.info.identifier
@@ -261,6 +270,8 @@ class ModelDB(PaymentDB):
         ]
         for identifier in removable:
             self.delete_payment(identifier, failed_attempts_only)
+        if progress is not None:
+            progress(len(removable), len(removable))
         return 0 if failed_attempts_only else len(removable)
 
     # Counters and moving ------------------------------------------------------------------------

@@ -22,6 +22,15 @@ def code_of(call, *arguments) -> str:
     return refusal.value.code.value
 
 
+def test_a_long_deletion_says_how_far_it_is(store):
+    mk(store, ["Failed", "InFlight", "Succeeded", "Failed"])
+    said = []
+    assert store.delete_payments(progress=lambda *seen: said.append(seen)) == 3
+    assert said[-1] == (3, 3)
+    assert all(done <= total for done, total in said)
+    assert [done for done, _ in said] == sorted(done for done, _ in said)
+
+
 def test_failed_attempts_go(store):  # rows 165 to 168
     words = ["Failed", "InFlight", "Succeeded"]
     first, second, third = mk(store, words)

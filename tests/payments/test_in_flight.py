@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from engine.payments import FailureReason, PaymentStatus
+from engine.payments import FailureReason, PaymentDBError, PaymentStatus
 from tests.payments.builders import (
     R2,
     begun,
@@ -31,6 +31,21 @@ def test_what_is_over_is_not_in_flight(store):  # row 188
     found = store.fetch_in_flight_payments()
     assert [payment.sequence_number for payment in found] == [3, 4]
     assert {payment.status for payment in found} == {PaymentStatus.IN_FLIGHT}
+
+
+def test_what_is_in_flight_can_be_had_in_pages(store):
+    mk(store, ["InFlight", "Failed", "InFlight"])
+    begun(store)
+    assert in_flight(store) == [1, 3, 4]
+    for after, limit, expected in (
+        *((0, 2, [1, 3]), (3, 2, [4]), (1, 1, [3]), (4, 9, []), (2, 0, []), (0, None, [1, 3, 4])),
+        *((2**63 - 1, 5, []), (2**64 - 1, 2**64 - 1, []), (2, 2**64 - 1, [3, 4])),
+    ):
+        found = store.fetch_in_flight_payments(after, limit)
+        assert [payment.sequence_number for payment in found] == expected
+    for wrong in ((-1, 1), (0, -1), (2**64, 1), (0, 2**64), ("1", 1), (0, True)):
+        with pytest.raises(PaymentDBError):
+            store.fetch_in_flight_payments(*wrong)
 
 
 def test_a_payment_in_parts_is_returned_once(store):  # row 190

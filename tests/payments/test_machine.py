@@ -46,7 +46,7 @@ values = st.sampled_from([0, 370, 555, 740, 2**64 - 1])
 times = st.sampled_from([0, 1, 999_999_999, 1_000_000_000, 5_900_000_001]) | st.integers(
     0, 9_999_999_999
 )
-custom = st.dictionaries(
+custom = st.just({}) | st.dictionaries(
     st.integers(65_536, 65_540) | st.just(2**64 - 1), st.binary(max_size=4), max_size=2
 )
 mpps = st.none() | st.builds(
@@ -326,6 +326,10 @@ class Stores(RuleBasedStateMachine):
             )
 
         self.ask(seen)
+
+    @rule(after=offsets, limit=st.none() | st.integers(0, 3) | st.just(2**64 - 1))
+    def a_page_of_what_is_in_flight(self, after: int, limit: int | None) -> None:
+        self.ask(lambda store: store.fetch_in_flight_payments(after, limit))
 
     @invariant()
     def what_is_in_flight_is_the_same(self) -> None:

@@ -272,9 +272,9 @@ class Busy(ModelDB):
         super().__init__()
         self.before = self.after = lambda: None
 
-    def fetch_in_flight_payments(self) -> list:
+    def fetch_in_flight_payments(self, *page) -> list:
         self.before()
-        found = super().fetch_in_flight_payments()
+        found = super().fetch_in_flight_payments(*page)
         self.after()
         return found
 

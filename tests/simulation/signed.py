@@ -4,11 +4,11 @@ Thousands of histories use the same few channels and amounts, so a signature mad
 of them is remembered for the others. What is remembered came from the real functions.
 """
 
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 
 from engine.core.claim import Claim, signing_message
-from engine.verify.schemes import SignatureChecker
+from engine.verify.schemes import Check, SignatureChecker
 from tests.verify.payers import Payer, make_payer
 
 CHANNELS = 8
@@ -25,6 +25,9 @@ class RememberingChecker:
     @cache
     def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
         return _REAL.verify(public_key, message, signature)
+
+    def check_of(self, public_key: bytes) -> Check:
+        return partial(self.verify, public_key)
 
 
 @cache

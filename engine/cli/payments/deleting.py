@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from engine.cli.output import Output
+from engine.cli.output import Output, progress
 from engine.cli.payments.arguments import HASH, one_of
 from engine.cli.payments.stores import Place, on_store
 from engine.payments.rules import check_delete_choice
@@ -80,7 +80,8 @@ def _delete_many(
         )
         if not is_sure:
             _ask(WHAT[failed_only, failed_attempts_only])
-        count = store.delete_payments(failed_only, failed_attempts_only)
+        with progress("payments") as seen:
+            count = store.delete_payments(failed_only, failed_attempts_only, seen)
     output.record({"deleted": count})
 
 

@@ -67,18 +67,44 @@ def list_(place: Place, output: Output, **asked: Any) -> None:
 def _found(store: PaymentReader, query: Query, seen: Seen) -> Iterator[Payment | DuplicatePayment]:
     """Yield what a query finds, a page at a time."""
     left = query.max_payments or Query().max_payments
+    if query.reversed and left > PAGE:
+        query, left = _turned(store, query, left)
     while left:
-        # Backward, pages come newest first: what is to ascend must be in one.
-        size = left if query.reversed else min(left, PAGE)
+        size = min(left, PAGE)
         page = store.query_payments(replace(query, max_payments=size))
         seen.add(page)
-        duplicates = [each for some in page.duplicate_payments.values() for each in some]
+        duplicates = _duplicates(page)
         yield from in_order(page.payments, duplicates)
         found = len(page.payments) + len(duplicates)
         left -= found
-        if found < size or query.reversed:
+        if found < size:
             return
         query = replace(query, index_offset=page.last_index_offset, count_total=False)
+
+
+def _turned(store: PaymentReader, query: Query, left: int) -> tuple[Query, int]:
+    """Return the query that walks up through what a longer walk down finds, and how much that is.
+
+    Downward, pages come newest first, and the list is to ascend: its beginning is looked for first.
+    """
+    found, offset = 0, query.index_offset
+    while found < left:
+        size = min(left - found, PAGE)
+        page = store.query_payments(
+            replace(query, index_offset=offset, max_payments=size, omit_hops=True)
+        )
+        count = len(page.payments) + len(_duplicates(page))
+        found += count
+        offset = page.first_index_offset or offset
+        if count < size:
+            break
+    if not found:
+        return query, 1  # to be asked again, for what it says besides
+    return replace(query, reversed=False, index_offset=offset - 1), found
+
+
+def _duplicates(page: Response) -> list[DuplicatePayment]:
+    return [each for some in page.duplicate_payments.values() for each in some]
 
 
 def _has_any(store: PaymentReader) -> bool:
@@ -123,4 +149,12 @@ def in_flight(place: Place, output: Output) -> None:
     Those that were begun, those with an attempt in flight and those that may be tried again.
     """
     with place.reading() as store:
-        write_many(output, store.fetch_in_flight_payments())
+        write_many(output, _every_in_flight(store))
+
+
+def _every_in_flight(store: PaymentReader) -> Iterator[Payment]:
+    """Yield what is not over, a page at a time."""
+    page = store.fetch_in_flight_payments(0, PAGE)
+    while page:
+        yield from page
+        page = store.fetch_in_flight_payments(page[-1].sequence_number, PAGE)

@@ -105,8 +105,7 @@ class PaymentRoutes:
         after = asked.number("starting_after")
 
         def look(tower: ControlTower) -> answers.Answer:
-            every = tower.fetch_in_flight_payments()
-            found = [each for each in every if each.sequence_number > after]
+            found = tower.fetch_in_flight_payments(after, limit + 1)
             shown = [answers.payment(each) for each in found[:limit]]
             return {"payments": shown, "has_more": len(found) > limit}
 

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from heapq import merge
+from itertools import islice
 from threading import Lock
 from typing import TypeVar
 
@@ -30,7 +32,7 @@ from engine.payments.kv.reading import Reading
 from engine.payments.kv.sharing import REGISTRY, Shared
 from engine.payments.kv.verification import verify
 from engine.payments.kv.writing import INDEX_BLOCK_MAX, Writing
-from engine.payments.pacing import Pace
+from engine.payments.pacing import Pace, Steps
 from engine.payments.paging import window_of
 from engine.payments.records import Counters, PaymentRecord, VerifyReport, check_record
 from engine.payments.values import (
@@ -115,9 +117,12 @@ class LmdbDB(PaymentDB):
         checking.check_identifier(identifier)
         return self._read(lambda reading: life.existing(reading, identifier).payment)
 
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
         """Return what the index over statuses has of two statuses."""
-        return self._read(_in_flight)
+        after, limit = checking.check_in_flight(after, max_payments)
+        return self._read(lambda reading: _in_flight(reading, after, limit))
 
     def fetch_by_number(
         self, identifier: bytes, sequence_number: int
@@ -179,13 +184,21 @@ class LmdbDB(PaymentDB):
         else:
             self._write(life.delete, identifier)
 
-    def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
+    def delete_payments(
+        self,
+        failed_only: bool = False,
+        failed_attempts_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Remove payments in transactions of at most about 100 payments and attempts."""
         checking.check_flags(failed_only=failed_only, failed_attempts_only=failed_attempts_only)
         choice = Choice(failed_only, failed_attempts_only)
-        return sum(self._delete_all(choice, status) for status in choice.statuses)
+        steps = Steps(self.counters().payments, progress)
+        removed = sum(self._delete_all(choice, status, steps) for status in choice.statuses)
+        steps.end()
+        return removed
 
-    def _delete_all(self, choice: Choice, status: PaymentStatus) -> int:
+    def _delete_all(self, choice: Choice, status: PaymentStatus, steps: Steps) -> int:
         """Delete what there is of one status; return how many payments went."""
         removed, after, pace = 0, 0, Pace(RECORDS_MIN, RECORDS_MAX)
         while True:
@@ -195,6 +208,7 @@ class LmdbDB(PaymentDB):
                 done, gone = self._write(delete_some, choice, found, pace.size)
                 pace.follow(time.perf_counter() - began)
                 removed += gone
+                steps.add(done)
                 found = found[done:]
             if not after:
                 return removed
@@ -283,13 +297,15 @@ def _response(reading: Reading, page: list[Entry], total: int, with_hops: bool) 
     )
 
 
-def _in_flight(reading: Reading) -> list[Payment]:
-    numbers = [
-        (number, line_of(line)[2])
+def _in_flight(reading: Reading, after: int, limit: int) -> list[Payment]:
+    if after == NUMBER_MAX:
+        return []
+    runs = (
+        reading.walk(b"%b%c" % (STATUS, status), after + 1, NUMBER_MAX)
         for status in (PaymentStatus.INITIATED, PaymentStatus.IN_FLIGHT)
-        for number, line in reading.walk(b"%b%c" % (STATUS, status), 0, NUMBER_MAX)
-    ]
-    return [reading.find_listed(identifier).payment for _, identifier in sorted(numbers)]
+    )
+    lines = islice(merge(*runs), limit)
+    return [reading.find_listed(line_of(line)[2]).payment for _, line in lines]
 
 
 def _by_number(

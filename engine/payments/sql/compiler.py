@@ -17,6 +17,7 @@ from sqlalchemy import (
     insert,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import Dialect
@@ -52,6 +53,13 @@ class Compiler:
         """Return the statement that inserts a row: all columns in order, without a row id."""
         names = [column.name for column in table.columns if column.name != ROW_ID]
         return self.text(insert(table).values({name: bindparam(name) for name in names}).inline())
+
+    def add_new(self, table: Table, given: ColumnElement[Any]) -> str:
+        """Return the same for a row that may be there: it finds `given` where it was added."""
+        rows = (postgresql if self.kind == POSTGRESQL else sqlite).insert(table)
+        names = [column.name for column in table.columns if column.name != ROW_ID]
+        new = rows.values({name: bindparam(name) for name in names}).on_conflict_do_nothing()
+        return self.text(new.returning(given))
 
     def among(self, column: ColumnElement[Any], *, of_bytes: bool = False) -> ColumnElement[bool]:
         """Return the condition that a column is one of a list."""

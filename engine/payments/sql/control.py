@@ -5,19 +5,25 @@ what is new.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
 from engine.payments import rules
 from engine.payments.compatibility import check_compatible, terms_of
-from engine.payments.errors import PaymentDBCode, PaymentDBError, StoreFullError
+from engine.payments.errors import (
+    PaymentDBCode,
+    PaymentDBError,
+    StoreDamagedError,
+    StoreFullError,
+)
 from engine.payments.sql.database import Database, Row, Work
+from engine.payments.sql.headers import Header, header_of_new, without_foreign
 from engine.payments.sql.indexes import Indexes
 from engine.payments.sql.reading import Reading, the_only
 from engine.payments.sql.rows import (
     BOLT_11,
     AttemptRows,
-    Header,
     kept_row,
     payment_row,
     resolution_row,
@@ -25,12 +31,16 @@ from engine.payments.sql.rows import (
 from engine.payments.state import state_of, tally_of
 from engine.payments.values import (
     Attempt,
+    AttemptFailureReason,
     CreationInfo,
     Failure,
     FailureReason,
     Payment,
     Settle,
 )
+
+TRIES_MAX: Final = 3
+"""What is in an attempt's way may be deleted before it is looked at; then it is added again."""
 
 
 class Control:
@@ -58,6 +68,7 @@ class Control:
         else:
             work.run(statements.add_payment, *row)
         add_info(work, self._database, number, info)
+        work.leave(header_of_new(number, info))
 
     def _clear(self, work: Work, number: int) -> None:
         """Remove what a former run left, all but the duplicates."""
@@ -75,22 +86,40 @@ class Control:
             has_settled=header.tally.settled > 0,
             has_failure_reason=header.failure_reason is not None,
         )
-        self._check_is_new(work, attempt)
-        before = self._reading.attempts(work, [header]).get(header.number, ())
+        before = self._attempts(work, header)
+        self._indexes.raise_to(work, attempt.attempt_index)
+        self._add_attempt(work, header.number, attempt)
         check_compatible(
             header.value_msat,
             header.tally.sent_msat,
             [terms_of(each.route) for each in before if each.is_in_flight],
             attempt.route,
         )
-        self._indexes.raise_to(work, attempt.attempt_index)
-        rows = AttemptRows(self._database)
-        rows.add(header.number, attempt)
-        add_attempts(work, self._database, rows)
-        attempts = sorted((*before, attempt), key=lambda each: each.attempt_index)
+        attempts = sorted((*before, without_foreign(attempt)), key=lambda each: each.attempt_index)
         return self._keep(work, header, attempts, header.failure_reason)
 
-    def _check_is_new(self, work: Work, attempt: Attempt) -> None:
+    def _add_attempt(self, work: Work, number: int, attempt: Attempt) -> None:
+        """Add an attempt whose index and session key are new; what is wrong with it ends it all."""
+        rows = AttemptRows(self._database)
+        rows.add(number, attempt)
+        _, *parts = rows.by_table(self._statements)
+        for _ in range(TRIES_MAX):
+            if work.rows(self._statements.add_new_attempt, *rows.attempts[0]):
+                break
+            self._refuse_taken(work, attempt)
+        else:
+            raise StoreDamagedError(
+                f"{self._database.name}: something other than its index and its session key keeps "
+                "an attempt out: see whether the row ids of payment_htlc_attempts were restored"
+            )
+        for _, statement, some in parts:
+            if len(some) == 1:
+                work.run(statement, *some[0])
+            elif some:
+                work.run_many(statement, some)
+
+    def _refuse_taken(self, work: Work, attempt: Attempt) -> None:
+        """Say what is there already; return if it was deleted meanwhile."""
         index = attempt.attempt_index
         taken = work.rows(self._statements.taken, index, attempt.session_key)
         if (index,) in taken:
@@ -106,7 +135,8 @@ class Control:
 
     def fail_attempt(self, work: Work, identifier: bytes, index: int, failure: Failure) -> Payment:
         """Let an attempt fail."""
-        return self._resolve(work, identifier, index, None, failure)
+        reason = AttemptFailureReason(failure.reason)
+        return self._resolve(work, identifier, index, None, replace(failure, reason=reason))
 
     def _resolve(
         self,
@@ -118,7 +148,7 @@ class Control:
     ) -> Payment:
         header = self._locked(work, identifier)
         rules.check_update(header.status)
-        attempts = self._reading.attempts(work, [header]).get(header.number, ())
+        attempts = self._attempts(work, header)
         by_index = {attempt.attempt_index: attempt for attempt in attempts}
         if index not in by_index:
             raise PaymentDBError(PaymentDBCode.ATTEMPT_NOT_FOUND, actual=index)
@@ -133,8 +163,7 @@ class Control:
     def fail(self, work: Work, identifier: bytes, reason: FailureReason) -> Payment:
         """Give a payment up."""
         header = self._locked(work, identifier)
-        attempts = self._reading.attempts(work, [header]).get(header.number, ())
-        return self._keep(work, header, attempts, reason)
+        return self._keep(work, header, self._attempts(work, header), reason)
 
     def _locked(self, work: Work, identifier: bytes) -> Header:
         """Return a payment that nobody else changes before this transaction ends.
@@ -143,10 +172,17 @@ class Control:
         for.
         """
         statements = self._statements
+        if (known := work.recall(identifier)) is not None:
+            return known
         if not self._database.has_row_locks:
             return self._reading.header(work, identifier)
         _, rows = work.ask((statements.lock, identifier), (statements.header, identifier))
         return the_only(rows)
+
+    def _attempts(self, work: Work, header: Header) -> tuple[Attempt, ...]:
+        if header.attempts is not None:
+            return header.attempts
+        return self._reading.attempts(work, [header]).get(header.number, ())
 
     def _keep(
         self,
@@ -156,11 +192,15 @@ class Control:
         reason: FailureReason | None,
     ) -> Payment:
         """Write what follows from the attempts beside the payment; return it."""
-        (info,) = self._reading.infos(work, [header])
+        info = self._reading.info(work, header)
         tally = tally_of(attempts)
         kept = kept_row(self._database, tally, reason)
         work.run(self._statements.keep, *kept, header.number)
         status, state = kept[1], state_of(header.value_msat, tally, reason)
+        left = replace(
+            *(header,), failure_reason=reason, status=status, tally=tally, attempts=tuple(attempts)
+        )
+        work.leave(left)
         return Payment(header.number, info, tuple(attempts), reason, status, state)
 
 
@@ -176,12 +216,3 @@ def info_records(database: Database, number: int, info: CreationInfo) -> list[Ro
     """Return the rows of the custom records of a payment."""
     records = info.first_hop_custom_records.items()
     return [(number, database.unsigned(key), value) for key, value in records]
-
-
-def add_attempts(work: Work, database: Database, rows: AttemptRows) -> None:
-    """Add attempts, parents before children."""
-    for _, statement, some in rows.by_table(database.statements):
-        if len(some) == 1:
-            work.run(statement, *some[0])
-        elif some:
-            work.run_many(statement, some)

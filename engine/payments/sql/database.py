@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from engine.payments.errors import StoreError, StoreReadOnlyError
+from engine.payments.sql.headers import Header
 from engine.payments.sql.statements import Statements
 
 Row = tuple[Any, ...]
@@ -42,6 +43,12 @@ class Work(Protocol):
 
     def load(self, table: str, statement: str, rows: Sequence[Row]) -> None:
         """Insert many rows with all columns but the row id, the fastest way there is."""
+
+    def recall(self, identifier: bytes) -> Header | None:
+        """Return a payment with its attempts where it is known as it is now without a look."""
+
+    def leave(self, header: Header) -> None:
+        """Say what this transaction leaves of the one payment that it changes."""
 
 
 class Database(ABC):

@@ -9,7 +9,7 @@ from typing import Final
 
 from engine.payments import rules
 from engine.payments.errors import PaymentDBCode, PaymentDBError
-from engine.payments.pacing import Pace
+from engine.payments.pacing import Pace, Steps
 from engine.payments.sql.database import Database, Row, Work
 from engine.payments.values import PaymentStatus
 
@@ -58,16 +58,18 @@ class Deletion:
 
     # Many ---------------------------------------------------------------------------------------
 
-    def delete_many(self, failed_only: bool, failed_attempts_only: bool) -> int:
+    def delete_many(self, failed_only: bool, failed_attempts_only: bool, steps: Steps) -> int:
         """Remove all that may go, status by status; return how many payments went."""
         statuses = [
             status
             for status in PaymentStatus
             if rules.is_removable(status, failed_only=failed_only)
         ]
-        return sum(self._delete_status(status, failed_attempts_only) for status in statuses)
+        return sum(self._delete_status(status, failed_attempts_only, steps) for status in statuses)
 
-    def _delete_status(self, status: PaymentStatus, failed_attempts_only: bool) -> int:
+    def _delete_status(
+        self, status: PaymentStatus, failed_attempts_only: bool, steps: Steps
+    ) -> int:
         removed, after, pace = 0, 0, Pace(BATCH_MIN, BATCH_MAX)
         while True:
             rows = self._database.read(self._find, status, after)
@@ -84,6 +86,7 @@ class Deletion:
                     self._remove_batch, status, batch, failed_attempts_only
                 )
                 pace.follow(time.perf_counter() - began)
+                steps.add(len(batch))
 
     def _find(self, work: Work, status: PaymentStatus, after: int) -> list[Row]:
         return work.rows(self._statements.removable(status), after, LOOK)

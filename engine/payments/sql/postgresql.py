@@ -32,6 +32,7 @@ from engine.payments.errors import (
 )
 from engine.payments.sql.compiler import POSTGRESQL
 from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Row, Work
+from engine.payments.sql.headers import Header
 
 T = TypeVar("T")
 
@@ -141,6 +142,12 @@ class PostgresWork:
         with self._connection.cursor() as cursor, cursor.copy(cast(Any, command)) as copy:
             for row in rows:
                 copy.write_row(row)
+
+    def recall(self, _: bytes) -> Header | None:
+        """Return None: others write beside us, and only a look at the row tells whether."""
+
+    def leave(self, _: Header) -> None:
+        """Forget it."""
 
 
 class PostgresDatabase(Database):

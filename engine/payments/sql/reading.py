@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from engine.payments.errors import PaymentDBCode, PaymentDBError
 from engine.payments.paging import Window
 from engine.payments.sql.database import Database, Row, Work
+from engine.payments.sql.headers import Header
 from engine.payments.sql.rows import (
-    Header,
     Records,
     attempt_of,
     by_first,
@@ -66,6 +66,10 @@ class Reading:
             payment_of(header.number, info, attempts.get(header.number, ()), header.failure_reason)
             for header, info in zip(headers, infos, strict=True)
         ]
+
+    def info(self, work: Work, header: Header) -> CreationInfo:
+        """Return what a payment was begun with."""
+        return self.infos(work, [header])[0] if header.has_records else header.info(NO_RECORDS)
 
     def infos(self, work: Work, headers: Sequence[Header]) -> list[CreationInfo]:
         """Return what payments were begun with."""
@@ -155,9 +159,10 @@ class Reading:
 
     # Pages --------------------------------------------------------------------------------------
 
-    def in_flight(self, work: Work) -> list[Payment]:
-        """Return every payment that is not over; the index of statuses has them side by side."""
-        return self.payments(work, [*map(header_of, work.rows(self._statements.in_flight))])
+    def in_flight(self, work: Work, after: int, limit: int) -> list[Payment]:
+        """Return payments that are not over; the index of statuses has two runs of them."""
+        rows = work.rows(self._statements.in_flight, after, limit, after, limit, limit)
+        return self.payments(work, [*map(header_of, rows)])
 
     def page(self, work: Work, query: Query, window: Window) -> Response:
         """Return the page that `query` asks for."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.payments.sql.database import Database, Row
+from engine.payments.sql.headers import Header
 from engine.payments.sql.statements import Statements
 from engine.payments.state import FAILED, SETTLED, Tally, status_of
 from engine.payments.values import (
@@ -166,31 +167,6 @@ REASONS: Final[Mapping[int | None, FailureReason | None]] = {
     **{int(reason): reason for reason in FailureReason},
 }
 ATTEMPT_REASONS: Final = {int(reason): reason for reason in AttemptFailureReason}
-
-
-class Header(msgspec.Struct, frozen=True):
-    """The row of a payment, with its request; the rest hangs on its number.
-
-    Attributes:
-        status: As it is kept, and so is the tally.
-        has_records: Whether it has custom records.
-    """
-
-    number: int
-    identifier: bytes
-    value_msat: int
-    created_at_ns: int
-    failure_reason: FailureReason | None
-    status: int
-    tally: Tally
-    request: bytes
-    has_records: int
-
-    def info(self, records: Records) -> CreationInfo:
-        """Return what the payment was begun with."""
-        return CreationInfo(
-            self.identifier, self.value_msat, self.created_at_ns, self.request, records
-        )
 
 
 def header_of(row: Row) -> Header:

@@ -26,6 +26,7 @@ from engine.payments.errors import (
 )
 from engine.payments.sql.compiler import SQLITE
 from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Row, Work
+from engine.payments.sql.headers import Header, Memory
 
 T = TypeVar("T")
 
@@ -81,11 +82,18 @@ def fault_of(error: Exception, name: str, *, is_committing: bool = False) -> Sto
 
 
 class SQLiteWork:
-    """A transaction of one connection."""
+    """A transaction of one connection, on one cursor: to make one costs as much as to use it.
 
-    def __init__(self, connection: Any) -> None:
-        self._execute = connection.execute
-        self._many = connection.executemany
+    Args:
+        connection: Begun by the caller, who also ends it.
+        memory: Of the writer; a reader has none.
+    """
+
+    def __init__(self, connection: Any, memory: Memory | None = None) -> None:
+        cursor = connection.cursor()
+        self._execute = cursor.execute
+        self._many = cursor.executemany
+        self._memory = memory or Memory()
 
     def rows(self, statement: str, *arguments: Any) -> list[Row]:
         """Run a statement; return what it finds."""
@@ -107,6 +115,14 @@ class SQLiteWork:
     def load(self, _: str, statement: str, rows: Sequence[Row]) -> None:
         """Run a statement for each row."""
         self._many(statement, rows)
+
+    def recall(self, identifier: bytes) -> Header | None:
+        """Ask the memory: it was emptied if another connection wrote."""
+        return self._memory.recall(identifier)
+
+    def leave(self, header: Header) -> None:
+        """Let the memory have it once it is durable."""
+        self._memory.leave(header)
 
 
 class SQLiteDatabase(Database):
@@ -130,7 +146,8 @@ class SQLiteDatabase(Database):
         self._readers = QueuePool(self.connect, pool_size=READERS_MAX, max_overflow=0)
         with self._named_faults():
             self._writer = self.connect()
-        self._work = SQLiteWork(self._writer)
+        self._memory = Memory()
+        self._work = SQLiteWork(self._writer, self._memory)
 
     def connect(self) -> Any:
         """Return a new connection in which nothing is left to a default."""
@@ -165,10 +182,13 @@ class SQLiteDatabase(Database):
         with self._turn:
             self.check_open()
             try:
-                self._writer.execute("BEGIN IMMEDIATE")
+                self._work.run("BEGIN IMMEDIATE")
+                # It changes with each commit of another connection, of any process.
+                self._memory.begin(self._work.rows("PRAGMA data_version"))
                 result = change(self._work, *arguments)
                 is_committing = True
-                self._writer.execute("COMMIT")
+                self._work.run("COMMIT")
+                self._memory.commit()
             except BaseException as error:
                 self._undo()
                 if isinstance(error, driver.Error):

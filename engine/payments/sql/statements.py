@@ -83,6 +83,8 @@ class Statements(Compiler):
         self.add_intent = self.add(t.payment_intents)
         self.add_payment_record = self.add(t.payment_first_hop_custom_records)
         self.add_attempt = self.add(t.payment_htlc_attempts)
+        attempts = t.payment_htlc_attempts
+        self.add_new_attempt = self.add_new(attempts, attempts.c.attempt_index)
         self.add_wire_record = self.add(t.payment_attempt_first_hop_custom_records)
         self.add_hop = self.add(t.payment_route_hops)
         self.add_mpp = self.add(t.payment_route_hop_mpp)
@@ -187,14 +189,17 @@ class Statements(Compiler):
 
     def _page_statements(self) -> None:
         payments = t.payments.c
-        waiting = payments.status.in_(
-            literal_column(str(int(status)))
-            for status in (PaymentStatus.INITIATED, PaymentStatus.IN_FLIGHT)
+        # Each status has a run of its own in the index: so a page costs what it has.
+        waiting = union_all(
+            *(
+                select(self._of_status(status).subquery().c.sequence_number)
+                for status in (PaymentStatus.INITIATED, PaymentStatus.IN_FLIGHT)
+            )
         )
-        self.in_flight = self.text(
-            self._headers().where(waiting).order_by(payments.sequence_number)
+        self.in_flight = self._cut(
+            self._headers().where(payments.sequence_number.in_(waiting)),
+            *(payments.sequence_number, False),
         )
-
         self.window_size = self.text(
             select(func.count()).select_from(
                 select(ONE)
@@ -243,24 +248,23 @@ class Statements(Compiler):
         order = number.desc() if descending else number
         return self.text(rows.order_by(order).limit(LIMIT).offset(NO_OFFSET))
 
-    @cache  # noqa: B019  (as for `page`)
-    def removable(self, status: PaymentStatus) -> str:
-        """Return what finds payments of a status and how many attempts they have: after, limit.
+    def _of_status(self, status: PaymentStatus, *more: ColumnElement[Any]) -> Select[Any]:
+        """Return the payments of a status by number: after, limit.
 
         The status stands in the text: so a plan that is made once is made for it.
         """
         payments = t.payments.c
+        of_status = payments.status == literal_column(str(int(status)))
+        rows = select(payments.sequence_number, *more)
+        rows = rows.where(of_status, payments.sequence_number > bindparam("after"))
+        return rows.order_by(payments.sequence_number).limit(LIMIT).offset(NO_OFFSET)
+
+    @cache  # noqa: B019  (as for `page`)
+    def removable(self, status: PaymentStatus) -> str:
+        """Return what finds payments of a status and how many attempts they have: after, limit."""
+        payments = t.payments.c
         over = payments.attempts_settled + payments.attempts_failed
-        return self.text(
-            select(payments.sequence_number, over, payments.attempts_failed)
-            .where(
-                payments.status == literal_column(str(int(status))),
-                payments.sequence_number > bindparam("after"),
-            )
-            .order_by(payments.sequence_number)
-            .limit(LIMIT)
-            .offset(NO_OFFSET)
-        )
+        return self.text(self._of_status(status, over, payments.attempts_failed))
 
     # Deletion and moving ------------------------------------------------------------------------
 

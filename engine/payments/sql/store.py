@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from engine.payments import checking
 from engine.payments.interface import PaymentDB
+from engine.payments.pacing import Steps
 from engine.payments.paging import window_of
 from engine.payments.records import (
     Counters,
@@ -57,9 +58,12 @@ class SQLPaymentDB(PaymentDB):
         checking.check_identifier(identifier)
         return self._database.read(self._reading.fetch, identifier)
 
-    def fetch_in_flight_payments(self) -> list[Payment]:
+    def fetch_in_flight_payments(
+        self, after: int = 0, max_payments: int | None = None
+    ) -> list[Payment]:
         """Return what is not over."""
-        return self._database.read(self._reading.in_flight)
+        window = checking.check_in_flight(after, max_payments)
+        return self._database.read(self._reading.in_flight, *window)
 
     def fetch_by_number(
         self, identifier: bytes, sequence_number: int
@@ -116,10 +120,18 @@ class SQLPaymentDB(PaymentDB):
         checking.check_flags(failed_attempts_only=failed_attempts_only)
         self._database.write(self._deletion.delete, identifier, failed_attempts_only)
 
-    def delete_payments(self, failed_only: bool = False, failed_attempts_only: bool = False) -> int:
+    def delete_payments(
+        self,
+        failed_only: bool = False,
+        failed_attempts_only: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Remove what may go."""
         checking.check_flags(failed_only=failed_only, failed_attempts_only=failed_attempts_only)
-        return self._deletion.delete_many(failed_only, failed_attempts_only)
+        steps = Steps(self.counters().payments, progress)
+        removed = self._deletion.delete_many(failed_only, failed_attempts_only, steps)
+        steps.end()
+        return removed
 
     # Sequencer ----------------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ from typing import Final
 from engine.payments.errors import PaymentDBError
 from engine.payments.records import PROBLEMS_MAX, Problem, VerifyReport
 from engine.payments.sql.database import Database, Work
+from engine.payments.sql.headers import Header
 from engine.payments.sql.reading import Reading
-from engine.payments.sql.rows import Header, header_of, unsigned
+from engine.payments.sql.rows import header_of, unsigned
 from engine.payments.state import state_of, status_of, tally_of
 from engine.payments.values import Attempt
 

@@ -35,6 +35,12 @@ class Watched:
         self.log.append((statement, *rows[0]))
         self.work.load(table, statement, rows)
 
+    def recall(self, identifier):
+        return self.work.recall(identifier)
+
+    def leave(self, header):
+        self.work.leave(header)
+
 
 @contextmanager
 def watched(store: SQLPaymentDB) -> Iterator[list[tuple]]:

@@ -31,6 +31,7 @@ from tests.payments.builders import (
     settle,
     state_of_store,
 )
+from tests.payments.sql.looking import run
 
 # SQLite -------------------------------------------------------------------------------------------
 
@@ -321,3 +322,16 @@ def test_a_settled_payment_stays_settled_when_the_next_call_fails(sql):
     with pytest.raises(Exception, match="payment_already_succeeded"):
         sql.register_attempt(identifier, make_attempt(1))
     assert sql.fetch_payment(identifier) == read
+
+
+@pytest.mark.slow
+def test_row_ids_that_were_restored_too_low_are_a_fault_with_a_name(postgresql):
+    identifier = begun(postgresql, 555 * 9)
+    for index in range(1, 6):
+        postgresql.register_attempt(identifier, make_attempt(index))
+    before = state_of_store(postgresql)
+    lowest = "(SELECT min(id) FROM payment_htlc_attempts)"
+    run(postgresql, f"SELECT setval('payment_htlc_attempts_id_seq', {lowest}, false)")
+    with pytest.raises(StoreDamagedError, match="row ids"):
+        postgresql.register_attempt(identifier, make_attempt(6))
+    assert state_of_store(postgresql) == before

@@ -191,4 +191,9 @@ def test_without_the_index_the_plan_is_another(places):
     with places.opened("sqlite") as store:
         fill(store, 50)
         run(store, f"DROP INDEX {BY_STATUS}")
-        assert "scan payments" in steps(store, store.fetch_in_flight_payments)
+        run(store, f"DROP INDEX {BY_DATE}")
+        assert not any(BY_STATUS in step for step in steps(store, store.fetch_in_flight_payments))
+        dates, index = QUERIES["dates"]
+        found = steps(store, lambda: store.query_payments(dates))
+        assert "scan payments" in found
+        assert index not in found
