@@ -30,7 +30,7 @@ def config_for(directory, **placement):
     return Config(
         datadir=str(directory),
         placement=PlacementOptions(**fields),
-        lane=LaneOptions(unavailable_after_ms=60_000),
+        lane=LaneOptions(unavailable_after_ms=60_000, queue_wait_max_ms=60_000),
         shard=ShardOptions(segment_bytes=1 << 20),
         verify=VerifyOptions(verifiers=2, verify_timeout_s=2),
     )
