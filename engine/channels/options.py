@@ -94,7 +94,8 @@ class PlacementOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         runtime: `ray`, or `inline` for one process without Ray.
         placement: `sharded` hosts many channels per actor, `dedicated` gives each its own.
         shards: Number of shards; fixed when a data directory is first used.
-        ray_address: Cluster to join; empty starts Ray on this machine.
+        ray_address: Cluster to join; empty starts Ray on this machine. A cluster is to be started
+            with RAY_worker_niceness=0, or shards and verifiers stand behind all else (ADR 0033).
         dedicated_channels_max: Channels that may be opened with dedicated placement.
     """
 
