@@ -7,7 +7,7 @@ from engine.core.channel import Channel
 from engine.core.commands import AnyCommand
 from engine.core.events import AnyEvent, ClaimCovered, ClaimReceived
 from engine.core.rejections import Rejected
-from engine.core.transition import ACTIVE, apply, decide, take_claim
+from engine.core.transition import apply, decide
 from engine.core.types import TimeNs
 from engine.validation.dedup import RetryWindow
 from engine.validation.options import RetryLimits
@@ -49,16 +49,6 @@ class ChannelActor(msgspec.Struct, gc=False, eq=False):
             if self.window is None:
                 self.window = RetryWindow()
             self.window.remember(event.amount, position, event.at, limits)  # type: ignore[union-attr]
-
-    def take_plain(self, event: ClaimReceived, position: int, limits: RetryLimits) -> Channel:
-        """Do as `take` does, with the event of a plain claim (`plain.py`); return the channel."""
-        after = self.channel = take_claim(self.channel, event, ACTIVE)
-        self.position = self.claim_position = position
-        window = self.window
-        if window is None:
-            window = self.window = RetryWindow()
-        window.remember(event.amount, position, event.at, limits)
-        return after
 
     def view(self) -> ChannelView:
         """Return what a reader may know."""

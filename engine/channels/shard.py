@@ -24,7 +24,7 @@ from engine.core.commands import AnyCommand, OpenChannel, SubmitClaim
 from engine.core.events import AnyEvent
 from engine.core.opening import decide_open, terms_of
 from engine.core.rejections import RejectCode, Rejected
-from engine.core.transition import apply, decide_refusal
+from engine.core.transition import ACTIVE, apply, decide_refusal, take_claim
 from engine.core.types import ChannelId, Checks, Drops, Sequence, State, TimeNs
 from engine.ports import Clock, Journal
 from engine.validation.dedup import FirstAnswer, RetryWindow
@@ -226,7 +226,9 @@ class Shard:
                     self._claimed += event.amount - actor.channel.claimed
                     staged.append(event)
                     position = last + len(staged)
-                    answers.append(accepted(actor.take_plain(event, position, limits), position))
+                    after = take_claim(actor.channel, event, ACTIVE)
+                    actor.take(event, position, limits, after)
+                    answers.append(accepted(after, position))
                     continue
             answers.append(self._claim(actor, item, good, (*batch, index), at))
         return answers
