@@ -195,8 +195,12 @@ class ShardHost:
                 self._on_failure(error)
 
     def _checkpoint_when_due(self) -> None:
-        if self._shard.events_since_checkpoint >= self._settings.shard.checkpoint_events:
-            self._shard.checkpoint()
+        shard, settings = self._shard, self._settings.shard
+        if (
+            shard.events_since_checkpoint >= settings.checkpoint_events
+            or shard.changed_since_checkpoint >= settings.checkpoint_channels
+        ):
+            shard.checkpoint()
 
     def _look_at_space(self) -> None:
         space, short = self._space, self._space.look()

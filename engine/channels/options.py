@@ -7,7 +7,7 @@ from msgspec import Meta
 
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
-AWAKE_MAX = 32_768
+AWAKE_MAX = 8_192
 """Channels of a shard that are kept ready for use unless told otherwise; 1 KB each."""
 
 SLOTS = 1_024
@@ -20,6 +20,8 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Attributes:
         tick_ms: How often an idle shard proves its newest frame durable and times out held claims.
         checkpoint_events: Events between two checkpoints; each holds the channels that changed.
+        checkpoint_channels: A checkpoint is made sooner when so many channels have changed: those
+            are kept ready for use until then, and a shard stands still while they are gathered.
         awake_channels_max: Channels that are kept ready for use though nobody uses them; more of
             them sleep, in less than half the memory, until their next claim.
         increments_max: Checkpoints that may build on a whole one before a process of low priority
@@ -38,6 +40,7 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     tick_ms: Positive = 25
     checkpoint_events: Positive = 100_000
+    checkpoint_channels: Positive = 32_768
     awake_channels_max: Annotated[int, Meta(ge=0, le=1_000_000_000)] = AWAKE_MAX
     increments_max: Annotated[int, Meta(ge=2, le=1_000)] = 64
     log_kept: Literal["all", "checkpointed"] = "all"

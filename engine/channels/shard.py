@@ -192,6 +192,11 @@ class Shard:
         return self._actors.awake
 
     @property
+    def changed_since_checkpoint(self) -> int:
+        """How many channels the next checkpoint will hold, where it is no base."""
+        return len(self._changed)
+
+    @property
     def held(self) -> int:
         """How many early claims wait."""
         return len(self._pipeline.held)

@@ -293,6 +293,24 @@ def test_a_checkpoint_that_the_disk_refuses_ends_the_process(tmp_path):
     harness.host._journal._log.abandon()
 
 
+def test_a_checkpoint_is_due_too_when_so_many_channels_have_changed(tmp_path):
+    harness = Harness(tmp_path, checkpoint_channels=3)
+    for name in ("a", "b", "a", "b"):
+        harness.open(name)
+        harness.host._tick()
+    harness.submit(item("a", 1, 1), item("a", 2, 2), item("b", 1, 1))
+    harness.host._tick()
+    assert harness.statistics().checkpoints == 0
+    harness.open("c")
+    harness.host._tick()
+    harness.host._journal._log.settle_snapshot(wait=True)
+    assert harness.statistics().checkpoints == 1
+    harness.host._tick()  # none has changed since: nothing is due
+    harness.host._journal._log.settle_snapshot(wait=True)
+    assert harness.statistics().checkpoints == 1
+    harness.host.close()
+
+
 def test_a_checkpoint_is_taken_when_it_is_due(tmp_path):
     harness = Harness(tmp_path, checkpoint_events=6)
     harness.open("a")
