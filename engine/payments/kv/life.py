@@ -77,7 +77,8 @@ def register(writing: Writing, identifier: bytes, attempt: Attempt) -> Payment:
     check_is_new(writing, attempt)
     in_flight = [terms_of(each.route) for each in found.attempts if each.is_in_flight]
     check_compatible(found.info.value_msat, tally.sent_msat, in_flight, attempt.route)
-    attempts = (*found.attempts, without_foreign(attempt))
+    attempt = without_foreign(attempt)
+    attempts = (*found.attempts, attempt)
     if found.attempts and found.attempts[-1].attempt_index > attempt.attempt_index:
         attempts = tuple(sorted(attempts, key=_by_index))
     has_some = found.has_records or has_records(attempt)
