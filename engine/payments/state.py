@@ -5,7 +5,7 @@ and never has to load routes to know a status; `verify` recomputes it from the a
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -39,6 +39,22 @@ class Tally(msgspec.Struct, frozen=True, gc=False):
     fees_msat: int = 0
 
 
+class Counts(Protocol):
+    """How many attempts are where: a tally, or where a store keeps one."""
+
+    @property
+    def in_flight(self) -> int:
+        """Nothing came back yet."""
+
+    @property
+    def settled(self) -> int:
+        """They arrived."""
+
+    @property
+    def failed(self) -> int:
+        """They did not."""
+
+
 def tally_of(attempts: Iterable[Attempt]) -> Tally:
     """Count `attempts`."""
     in_flight = settled = failed = sent_msat = fees_msat = 0
@@ -68,7 +84,7 @@ def tally_of_codes(codes: Iterable[int | None]) -> Tally:
     return Tally(count[None], count[SETTLED], count[FAILED])
 
 
-def status_of(tally: Tally, failure_reason: FailureReason | None) -> PaymentStatus:
+def status_of(tally: Counts, failure_reason: FailureReason | None) -> PaymentStatus:
     """Say where a payment with these attempts is; a settled attempt beats a failure reason."""
     if tally.in_flight:
         return PaymentStatus.IN_FLIGHT

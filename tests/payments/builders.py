@@ -124,6 +124,13 @@ def shard(amount: int = 185, total: int = 555, letter: str = "A") -> Route:
     return last_hop(R2, amount_to_forward_msat=amount, mpp=MPP(addr(letter), total))
 
 
+def plain(index: int, value: int = 185) -> Attempt:
+    """Return an attempt without custom records, of a part of a payment."""
+    route = shard(value)
+    hops = tuple(replace(hop, custom_records={}) for hop in route.hops)
+    return make_attempt(index, replace(route, hops=hops, first_hop_wire_records={}))
+
+
 def settle(seconds: int = 1_000, preimage: bytes = PREIMAGE) -> Settle:
     """Return what settles an attempt at this second."""
     return Settle(preimage, seconds * SECOND)
@@ -141,6 +148,11 @@ def begun(store: PaymentDB, value_msat: int = 555, **fields: Any) -> bytes:
     info = make_info(value_msat, **fields)
     store.init_payment(info.identifier, info)
     return info.identifier
+
+
+def begun_plain(store: PaymentDB, **fields: Any) -> bytes:
+    """Begin a payment without custom records."""
+    return begun(store, **{"first_hop_custom_records": {}} | fields)
 
 
 def mk(store: PaymentDB, words: Sequence[str], attempts: int = 2) -> list[bytes]:

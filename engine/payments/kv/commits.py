@@ -8,14 +8,14 @@ meanwhile waits, and the first of them leads next.
     waits         B C D come                            E F come
 
 Whoever leads next gathers for a moment those who were just answered: they are likely to be back at
-once, and otherwise half of them would miss every sync. A caller who is alone waits for nobody but
-the disk.
+once, and otherwise half of them would miss every sync. The last of them leads instead. A caller who
+is alone waits for nobody but the disk.
 
 Nobody is answered before the sync, not even with a refusal: it may rest on what is not durable yet.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final
 
@@ -24,7 +24,9 @@ import msgspec
 
 from engine.payments.errors import PaymentDBError, StoreError, StoreOutcomeUnknownError
 from engine.payments.kv.environment import Environment
+from engine.payments.kv.reading import Found
 from engine.payments.kv.transaction import Transaction
+from engine.payments.memory import Memory
 
 CALLS_MAX: Final = 256
 """How many calls one transaction may hold."""
@@ -62,6 +64,9 @@ class Waiting:
         return self.result
 
 
+Batch = list[Waiting]
+
+
 class CommitStatistics(msgspec.Struct, frozen=True):
     """How many calls were answered, with how many transactions."""
 
@@ -70,12 +75,17 @@ class CommitStatistics(msgspec.Struct, frozen=True):
 
 
 class GroupCommit:
-    """The one who writes to an environment."""
+    """The one who writes to an environment.
+
+    Attributes:
+        memory: What a call need not read again, see `Memory`; only for a call under way.
+    """
 
     def __init__(self, environment: Environment) -> None:
+        self.memory: Memory[Found] = Memory()
         self._environment = environment
         self._lock = Lock()
-        self._queue: list[Waiting] = []
+        self._queue: Batch = []
         self._is_led = False
         self._gathers: Waiting | None = None
         self._expected = 0
@@ -97,39 +107,59 @@ class GroupCommit:
         """
         waiting = Waiting(call)
         with self._lock:
-            self._queue.append(waiting)
-            leads = not self._is_led
-            self._is_led = True
-            if self._gathers is not None and len(self._queue) >= self._expected:
-                self._gathers.wake.release()
-                self._gathers = None
-            waiting.is_called = leads
-        if not leads or self._expected > 1:
-            self._wait(waiting, leads)
-        if not waiting.is_done:
-            self._lead()
+            batch = self._enter(waiting)
+        if not batch:
+            batch = self._wait(waiting)
+        if batch:
+            self._lead(batch)
         return waiting.answer()
 
-    def _wait(self, waiting: Waiting, leads: bool) -> None:
-        """Return when the call is answered, or when it is its turn to lead."""
+    def _enter(self, waiting: Waiting) -> Batch:
+        """Stand in line; return the batch to lead, if there is one. Holds the lock, as all here."""
+        self._queue.append(waiting)
+        if not self._is_led:
+            self._is_led = waiting.is_called = True
+            return self._take_or_gather(waiting)
+        if self._gathers is not None and len(self._queue) >= self._expected:
+            return (
+                self._take()
+            )  # whoever comes last leads: to wake the one who gathers takes longer
+        return []
+
+    def _take(self) -> Batch:
+        """Take the calls that wait, to lead them."""
+        self._gathers = None
+        batch, self._queue = self._queue[:CALLS_MAX], self._queue[CALLS_MAX:]
+        return batch
+
+    def _take_or_gather(self, waiting: Waiting) -> Batch:
+        """Take them, unless those who were just answered are worth a moment's wait.
+
+        Not for long, and not after an idle moment.
+        """
+        if len(self._queue) >= self._expected or time.perf_counter() > self._idle_from:
+            return self._take()
+        self._gathers = waiting
+        return []
+
+    def _wait(self, waiting: Waiting) -> Batch:
+        """Return when the call is answered, or with the batch that it is its turn to lead."""
+        batch: Batch = []
         try:
-            if not leads:
-                waiting.wake.acquire()
-            if not waiting.is_done and self._expected > 1:
-                self._gather(waiting)
+            while not batch:
+                gathers = self._gathers is waiting
+                is_woken = waiting.wake.acquire(timeout=self._patience_s if gathers else -1)
+                if waiting.is_done:
+                    break
+                with self._lock:
+                    if is_woken:
+                        batch = self._take_or_gather(waiting)
+                    elif self._gathers is waiting:
+                        batch = self._take()
         except BaseException:
             self._leave(waiting)
             raise
-
-    def _gather(self, waiting: Waiting) -> None:
-        """Let those come who were just answered; not for long, and not after an idle moment."""
-        with self._lock:
-            if len(self._queue) >= self._expected or time.perf_counter() > self._idle_from:
-                return
-            self._gathers = waiting
-        waiting.wake.acquire(timeout=self._patience_s)
-        with self._lock:
-            self._gathers = None
+        return batch
 
     def _leave(self, waiting: Waiting) -> None:
         """Somebody interrupts the caller: let nobody wait for it."""
@@ -148,10 +178,8 @@ class GroupCommit:
             self._queue[0].is_called = True
             self._queue[0].wake.release()
 
-    def _lead(self) -> None:
-        """Make the calls that wait, our own among them, and let the next one lead."""
-        with self._lock:
-            batch, self._queue = self._queue[:CALLS_MAX], self._queue[CALLS_MAX:]
+    def _lead(self, batch: Batch) -> None:
+        """Make the calls of a batch, our own among them, and let the next one lead."""
         began = time.perf_counter()
         try:
             self._commit(batch)
@@ -161,32 +189,58 @@ class GroupCommit:
             if not isinstance(error, StoreError):
                 raise
         finally:
-            self._calls += len(batch)
-            for waiting in batch:
-                waiting.is_done = True
-            with self._lock:
+            self._end(batch, began)
+
+    def _end(self, batch: Batch, began: float) -> None:
+        """Wake all of a batch, and who leads next."""
+        self._calls += len(batch)
+        for waiting in batch:
+            waiting.is_done = True
+        with self._lock:
+            self._expected = min(len(batch) + len(self._queue), CALLS_MAX)
+            if self._expected > 1:
                 ended = time.perf_counter()
                 self._patience_s = min(PATIENCE * (ended - began), PATIENCE_S_MAX)
                 self._idle_from = ended + self._patience_s
-                self._expected = min(len(batch) + len(self._queue), CALLS_MAX)
-                self._call_next()
-            if len(batch) > 1:
-                for waiting in batch:
-                    if waiting.wake.locked():
-                        waiting.wake.release()
+            self._call_next()
+        if len(batch) > 1:
+            for waiting in batch:
+                if waiting.wake.locked():
+                    waiting.wake.release()
 
-    def _commit(self, batch: Sequence[Waiting]) -> None:
-        left = list(batch)
+    def _commit(self, batch: Batch) -> None:
+        left = batch
         while left:
             try:
-                self._environment.write(_make, left)
+                self._environment.write(self._make, left)
             except _CallFailed as failed:
                 # Its writes went with the transaction; the others begin anew without it.
                 failed.waiting.error = failed.error
-                left.remove(failed.waiting)
+                left = [waiting for waiting in left if waiting is not failed.waiting]
             else:
+                self.memory.commit()
                 self._transactions += 1
                 return
+
+    def _make(self, transaction: Transaction, batch: Batch) -> None:
+        """Make the calls of a batch in order; again is fine."""
+        memory = self.memory
+        version = transaction.id()
+        memory.begin(version - 1, version)
+        for waiting in batch:
+            waiting.refusal = None
+            count_left = memory.count_left
+            try:
+                waiting.result = waiting.call(transaction)
+            except PaymentDBError as refusal:
+                waiting.refusal = refusal
+                continue
+            except lmdb.Error:
+                raise
+            except Exception as error:  # a fault of one call is not one of its neighbours
+                raise _CallFailed(waiting, error) from error
+            if memory.count_left == count_left:
+                memory.forget()
 
 
 class _CallFailed(Exception):  # noqa: N818  (not an error of anybody but one caller)
@@ -196,20 +250,6 @@ class _CallFailed(Exception):  # noqa: N818  (not an error of anybody but one ca
         super().__init__(str(error))
         self.waiting = waiting
         self.error = error
-
-
-def _make(transaction: Transaction, batch: Sequence[Waiting]) -> None:
-    """Make the calls of a batch in order; again is fine."""
-    for waiting in batch:
-        waiting.refusal = None
-        try:
-            waiting.result = waiting.call(transaction)
-        except PaymentDBError as refusal:
-            waiting.refusal = refusal
-        except lmdb.Error:
-            raise
-        except Exception as error:  # a fault of one call is not one of its neighbours
-            raise _CallFailed(waiting, error) from error
 
 
 def _again(error: BaseException) -> BaseException:

@@ -6,7 +6,8 @@ from engine.payments.compatibility import check_compatible, terms_of
 from engine.payments.errors import PaymentDBCode, PaymentDBError
 from engine.payments.kv import rows
 from engine.payments.kv.reading import Found, Reading, status_of_header
-from engine.payments.kv.writing import Writing
+from engine.payments.kv.writing import Writing, own_info
+from engine.payments.memory import has_records, without_foreign
 from engine.payments.rules import (
     check_init_again,
     check_registrable,
@@ -14,13 +15,15 @@ from engine.payments.rules import (
     check_resolvable,
     check_update,
 )
-from engine.payments.state import state_of, status_of, tally_of
+from engine.payments.state import Tally, state_of, status_of, tally_of
 from engine.payments.values import (
     Attempt,
+    AttemptFailureReason,
     CreationInfo,
     Failure,
     FailureReason,
     Payment,
+    PaymentStatus,
     Settle,
 )
 
@@ -56,24 +59,30 @@ def init(writing: Writing, info: CreationInfo) -> None:
         check_init_again(status_of_header(header))
         writing.remove_run(info.identifier, header)
         writing.count_removed(payments=1, duplicates=0)
-    writing.add_payment(writing.take_number(), info)
+    info = own_info(info)
+    after = writing.add_payment(writing.take_number(), info)
+    has_some = bool(info.first_hop_custom_records)
+    writing.leave(Found(after, info, (), Tally(), PaymentStatus.INITIATED, has_some))
 
 
 def register(writing: Writing, identifier: bytes, attempt: Attempt) -> Payment:
     """Keep an attempt; return the payment with it."""
     found = existing(writing, identifier)
-    tally = tally_of(found.attempts)
-    reason = found.header.reason
+    tally, reason = found.tally, found.header.reason
     check_registrable(
-        status_of(tally, reason),
+        found.status,
         has_settled=tally.settled > 0,
         has_failure_reason=reason is not None,
     )
     check_is_new(writing, attempt)
     in_flight = [terms_of(each.route) for each in found.attempts if each.is_in_flight]
     check_compatible(found.info.value_msat, tally.sent_msat, in_flight, attempt.route)
-    attempts = tuple(sorted((*found.attempts, attempt), key=_by_index))
-    payment = _change(writing, found, attempts, reason)
+    attempt = without_foreign(attempt)
+    attempts = (*found.attempts, attempt)
+    if found.attempts and found.attempts[-1].attempt_index > attempt.attempt_index:
+        attempts = tuple(sorted(attempts, key=_by_index))
+    has_some = found.has_records or has_records(attempt)
+    payment = _change(writing, found, attempts, reason, has_some)
     writing.add_attempt(identifier, attempt)
     writing.count_attempt(attempt.attempt_index)
     return payment
@@ -99,13 +108,18 @@ def _change(
     found: Found,
     attempts: tuple[Attempt, ...],
     reason: FailureReason | None,
+    has_some: bool,
 ) -> Payment:
-    """Let a payment have these attempts and this reason; return it. Refuses before it writes."""
+    """Let a payment have these attempts and this reason; return it. Refuses before it writes.
+
+    `has_some` says whether there are custom records in it.
+    """
     number, info = found.header.sequence_number, found.info
     tally = tally_of(attempts)
     status, state = status_of(tally, reason), state_of(info.value_msat, tally, reason)
     after = rows.header_row(number, info, tally, reason)
     writing.move_header(info.identifier, found.header, after, status)
+    writing.leave(Found(after, info, attempts, tally, status, has_some))
     return Payment(number, info, attempts, reason, status, state)
 
 
@@ -122,8 +136,9 @@ def resolve(
     if isinstance(result, Settle):
         attempts[position] = replace(attempts[position], settle=result)
     else:
+        result = replace(result, reason=AttemptFailureReason(result.reason))
         attempts[position] = replace(attempts[position], failure=result)
-    payment = _change(writing, found, tuple(attempts), found.header.reason)
+    payment = _change(writing, found, tuple(attempts), found.header.reason, found.has_records)
     writing.add_result(identifier, attempt_index, result)
     return payment
 
@@ -135,7 +150,7 @@ def _in_flight(reading: Reading, identifier: bytes, attempt_index: int) -> tuple
         PaymentDBError: as `PaymentControl.settle_attempt`.
     """
     found = existing(reading, identifier)
-    check_update(status_of(tally_of(found.attempts), found.header.reason))
+    check_update(found.status)
     for position, attempt in enumerate(found.attempts):
         if attempt.attempt_index == attempt_index:
             settled, failed = attempt.settle is not None, attempt.failure is not None
@@ -147,7 +162,7 @@ def _in_flight(reading: Reading, identifier: bytes, attempt_index: int) -> tuple
 def fail(writing: Writing, identifier: bytes, reason: FailureReason) -> Payment:
     """Give a payment up; return it."""
     found = existing(writing, identifier)
-    return _change(writing, found, found.attempts, reason)
+    return _change(writing, found, found.attempts, reason, found.has_records)
 
 
 def delete_failed_attempts(writing: Writing, identifier: bytes) -> int:

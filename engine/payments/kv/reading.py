@@ -9,7 +9,7 @@ from engine.payments.errors import StoreDamagedError
 from engine.payments.kv import layout, rows
 from engine.payments.kv.layout import LINE, OWNER, PAYMENT, SESSION_KEY, part_key, unseal
 from engine.payments.kv.transaction import Cursor, Transaction
-from engine.payments.state import FAILED, payment_of, status_of
+from engine.payments.state import FAILED, Tally, state_of, status_of, tally_of
 from engine.payments.values import (
     Attempt,
     CreationInfo,
@@ -38,21 +38,35 @@ Parts = tuple[list[tuple[bytes, Any]], ...]
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
-    """A payment as it is stored."""
+    """A payment as it is stored; tally and status are computed from its attempts.
+
+    Attributes:
+        has_records: Whether there are custom records in it; only for who writes.
+    """
 
     header: rows.HeaderRow
     info: CreationInfo
     attempts: tuple[Attempt, ...]
+    tally: Tally
+    status: PaymentStatus
+    has_records: bool = False
 
     @property
     def payment(self) -> Payment:
-        """The payment as it is read: everything computed from its attempts."""
-        return payment_of(self.header.sequence_number, self.info, self.attempts, self.header.reason)
+        """The payment as it is read.
+
+        Raises:
+            PaymentDBError: sent_exceeds_total.
+        """
+        header, info = self.header, self.info
+        reason = header.reason
+        state = state_of(info.value_msat, self.tally, reason)
+        return Payment(header.sequence_number, info, self.attempts, reason, self.status, state)
 
 
 def status_of_header(header: rows.HeaderRow) -> PaymentStatus:
     """Return the status by the counts that are kept."""
-    return status_of(header.tally, header.reason)
+    return status_of(header, header.reason)
 
 
 class Reading:
@@ -222,20 +236,20 @@ def found_of(identifier: bytes, parts: Parts) -> Found | None:
     header = headers[0][1]
     if not infos:
         raise StoreDamagedError(f"payment {identifier.hex()} has lost its creation info")
+    info = rows.info_of(identifier, header, infos[0][1])
     if not attempts:
-        return Found(header, rows.info_of(identifier, header, infos[0][1]), ())
+        return found_with(header, info, ())
     result_of, hops_of = dict(results), dict(hops)
     if hops and len(hops_of) != len(attempts):
         raise StoreDamagedError(f"payment {identifier.hex()} has lost hops of an attempt")
-    return Found(
-        header,
-        rows.info_of(identifier, header, infos[0][1]),
-        tuple(
-            [
-                rows.attempt_of(
-                    layout.number_of(number), row, hops_of.get(number), result_of.get(number)
-                )
-                for number, row in attempts
-            ]
-        ),
-    )
+    built = [
+        rows.attempt_of(layout.number_of(number), row, hops_of.get(number), result_of.get(number))
+        for number, row in attempts
+    ]
+    return found_with(header, info, tuple(built))
+
+
+def found_with(header: rows.HeaderRow, info: CreationInfo, attempts: tuple[Attempt, ...]) -> Found:
+    """Return a payment with these attempts."""
+    tally = tally_of(attempts)
+    return Found(header, info, attempts, tally, status_of(tally, header.reason))

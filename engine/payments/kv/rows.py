@@ -181,8 +181,16 @@ def header_row(
     high, low = divmod(tally.fees_msat, _FEES_BASE)
     reason = None if failure_reason is None else int(failure_reason)
     return HeaderRow(
-        *(number, info.value_msat, info.created_at_ns, reason),
-        *(tally.in_flight, tally.settled, tally.failed, tally.sent_msat, high, low),
+        number,
+        info.value_msat,
+        info.created_at_ns,
+        reason,
+        tally.in_flight,
+        tally.settled,
+        tally.failed,
+        tally.sent_msat,
+        high,
+        low,
     )
 
 
@@ -195,9 +203,14 @@ def attempt_row(attempt: Attempt) -> AttemptRow:
     """Return an attempt without hops and result."""
     route = attempt.route
     return AttemptRow(
-        *(attempt.session_key, attempt.attempted_at_ns, attempt.payment_hash),
-        *(route.total_time_lock, route.total_amount_msat, route.source_pub_key),
-        *(route.first_hop_amount_msat, _records(route.first_hop_wire_records)),
+        attempt.session_key,
+        attempt.attempted_at_ns,
+        attempt.payment_hash,
+        route.total_time_lock,
+        route.total_amount_msat,
+        route.source_pub_key,
+        route.first_hop_amount_msat,
+        _records(route.first_hop_wire_records),
         route.receiver_msat,
     )
 
@@ -208,12 +221,19 @@ def hop_rows(route: Route) -> list[HopRow]:
 
 
 def _hop_row(hop: Hop) -> HopRow:
+    mpp, amp = hop.mpp, hop.amp
     return HopRow(
-        *(hop.pub_key, hop.channel_id, hop.outgoing_time_lock, hop.amount_to_forward_msat),
+        hop.pub_key,
+        hop.channel_id,
+        hop.outgoing_time_lock,
+        hop.amount_to_forward_msat,
         hop.legacy_payload,
-        None if hop.mpp is None else MppRow(*astuple(hop.mpp)),
-        None if hop.amp is None else AmpRow(*astuple(hop.amp)),
-        *(hop.encrypted_data, hop.blinding_point, hop.blinded_total_msat, hop.metadata),
+        None if mpp is None else MppRow(mpp.payment_addr, mpp.total_msat),
+        None if amp is None else AmpRow(amp.root_share, amp.set_id, amp.child_index),
+        hop.encrypted_data,
+        hop.blinding_point,
+        hop.blinded_total_msat,
+        hop.metadata,
         _records(hop.custom_records),
     )
 

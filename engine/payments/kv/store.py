@@ -91,8 +91,9 @@ class LmdbDB(PaymentDB):
             raise StoreReadOnlyError(
                 f"{self._environment.place} was opened read-only: open it without that to write"
             )
-        result: T = self._shared.commits.run(
-            lambda transaction: work(Writing(transaction), *arguments)
+        commits = self._shared.commits
+        result: T = commits.run(
+            lambda transaction: work(Writing(transaction, commits.memory), *arguments)
         )
         return result
 

@@ -40,5 +40,8 @@ class Transaction(Protocol):
     def cursor(self) -> Cursor:
         """Return a cursor that is nowhere."""
 
+    def id(self) -> int:
+        """Return the version of the store that is seen; of a writer, the one that it makes."""
+
     def stat(self) -> dict[str, int]:
         """Return counts, among them `entries`."""

@@ -9,9 +9,12 @@ from engine.core.types import NS_PER_S
 from engine.payments.errors import StoreFullError
 from engine.payments.kv import layout, rows
 from engine.payments.kv.layout import LINE, OWNER, SESSION_KEY, number_bytes, part_key, seal
-from engine.payments.kv.reading import Reading, status_of_header
+from engine.payments.kv.reading import Found, Reading, status_of_header
+from engine.payments.kv.transaction import Transaction
+from engine.payments.memory import Memory, has_records, may_be_kept, without_foreign
 from engine.payments.state import Tally
 from engine.payments.values import (
+    NO_RECORDS,
     NUMBER_MAX,
     Attempt,
     CreationInfo,
@@ -26,7 +29,30 @@ INDEX_BLOCK_MAX: Final = 1_000
 
 
 class Writing(Reading):
-    """Reads and writes within one write transaction. Judges nothing."""
+    """Reads and writes within one write transaction. Judges nothing.
+
+    Args:
+        transaction: begun by the caller, who also ends it.
+        memory: what is known of payments in that transaction without a look.
+    """
+
+    def __init__(self, transaction: Transaction, memory: Memory[Found]) -> None:
+        Reading.__init__(self, transaction)
+        self._memory = memory
+
+    def find(self, identifier: bytes, *, with_hops: bool = True) -> Found | None:
+        """Return a payment, without a look at it where it is known."""
+        found = self._memory.recall(identifier)
+        if found is None:
+            found = super().find(identifier, with_hops=with_hops)
+            if found is not None:
+                return _own(found)
+        return found
+
+    def leave(self, found: Found) -> None:
+        """Say what a call leaves of the only payment that it changes."""
+        keeps = may_be_kept(found.status, found.attempts, has_records=found.has_records)
+        self._memory.leave(found.info.identifier, found if keeps else None)
 
     def put_record(self, key: bytes, row: rows.Row | list[rows.HopRow]) -> None:
         """Write a record."""
@@ -119,8 +145,8 @@ class Writing(Reading):
 
     # Payments -------------------------------------------------------------------------------------
 
-    def add_payment(self, number: int, info: CreationInfo) -> None:
-        """Enter a payment without attempts."""
+    def add_payment(self, number: int, info: CreationInfo) -> rows.HeaderRow:
+        """Enter a payment without attempts; return its header."""
         header = rows.header_row(number, info, Tally(), None)
         self.put_record(part_key(info.identifier, layout.HEADER), header)
         self.put_record(part_key(info.identifier, layout.INFO), rows.info_row(info))
@@ -128,6 +154,7 @@ class Writing(Reading):
             *(number, layout.IS_PAYMENT, info.created_at_ns, info.identifier),
             status_of_header(header),
         )
+        return header
 
     def move_header(
         self,
@@ -199,3 +226,18 @@ class Writing(Reading):
             self.transaction.delete(part_key(identifier, layout.DUPLICATE, number))
             self.remove_line(number, each.created_at_ns, each.status)
         return len(duplicates)
+
+
+def own_info(info: CreationInfo) -> CreationInfo:
+    """Return it with a mapping that is ours, if that is empty."""
+    if info.first_hop_custom_records:
+        return info
+    return replace(info, first_hop_custom_records=NO_RECORDS)
+
+
+def _own(found: Found) -> Found:
+    """Return a payment in which nobody changes what it has no records in."""
+    info = own_info(found.info)
+    has_some = bool(info.first_hop_custom_records) or any(map(has_records, found.attempts))
+    attempts = tuple([without_foreign(attempt) for attempt in found.attempts])
+    return replace(found, info=info, attempts=attempts, has_records=has_some)

@@ -17,8 +17,9 @@ from engine.payments.errors import (
     StoreDamagedError,
     StoreFullError,
 )
+from engine.payments.memory import without_foreign
 from engine.payments.sql.database import Database, Row, Work
-from engine.payments.sql.headers import Header, header_of_new, without_foreign
+from engine.payments.sql.headers import Header, header_of_new
 from engine.payments.sql.indexes import Indexes
 from engine.payments.sql.reading import Reading, the_only
 from engine.payments.sql.rows import (

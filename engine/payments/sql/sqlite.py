@@ -24,9 +24,10 @@ from engine.payments.errors import (
     UnknownStoreError,
     UnsafeSQLiteError,
 )
+from engine.payments.memory import Memory, has_records, may_be_kept
 from engine.payments.sql.compiler import SQLITE
 from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Row, Work
-from engine.payments.sql.headers import Header, Memory
+from engine.payments.sql.headers import Header
 
 T = TypeVar("T")
 
@@ -89,11 +90,11 @@ class SQLiteWork:
         memory: Of the writer; a reader has none.
     """
 
-    def __init__(self, connection: Any, memory: Memory | None = None) -> None:
+    def __init__(self, connection: Any, memory: Memory[Header] | None = None) -> None:
         cursor = connection.cursor()
         self._execute = cursor.execute
         self._many = cursor.executemany
-        self._memory = memory or Memory()
+        self._memory: Memory[Header] = memory or Memory()
 
     def rows(self, statement: str, *arguments: Any) -> list[Row]:
         """Run a statement; return what it finds."""
@@ -122,7 +123,13 @@ class SQLiteWork:
 
     def leave(self, header: Header) -> None:
         """Let the memory have it once it is durable."""
-        self._memory.leave(header)
+        attempts = header.attempts
+        keeps = attempts is not None and may_be_kept(
+            header.status,
+            attempts,
+            has_records=bool(header.has_records) or any(map(has_records, attempts)),
+        )
+        self._memory.leave(header.identifier, header if keeps else None)
 
 
 class SQLiteDatabase(Database):
@@ -146,7 +153,7 @@ class SQLiteDatabase(Database):
         self._readers = QueuePool(self.connect, pool_size=READERS_MAX, max_overflow=0)
         with self._named_faults():
             self._writer = self.connect()
-        self._memory = Memory()
+        self._memory: Memory[Header] = Memory()
         self._work = SQLiteWork(self._writer, self._memory)
 
     def connect(self) -> Any:
@@ -184,7 +191,8 @@ class SQLiteDatabase(Database):
             try:
                 self._work.run("BEGIN IMMEDIATE")
                 # It changes with each commit of another connection, of any process.
-                self._memory.begin(self._work.rows("PRAGMA data_version"))
+                version = self._work.rows("PRAGMA data_version")
+                self._memory.begin(version, version)
                 result = change(self._work, *arguments)
                 is_committing = True
                 self._work.run("COMMIT")

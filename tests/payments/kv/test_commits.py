@@ -144,6 +144,28 @@ def test_who_leads_gathers_those_who_were_just_answered(environment):
     assert group.statistics().transactions == 1
 
 
+def test_who_gathered_too_long_leaves_the_lead_to_who_took_it(environment):
+    group = GroupCommit(environment)
+    group._expected, group._patience_s, group._idle_from = 2, 30.0, float("inf")
+    first, last, later = (Waiting(add(1)) for _ in range(3))
+
+    class Wake:
+        """The wake of the first, whose patience ends just after the last one came."""
+
+        def acquire(self, timeout: float) -> bool:
+            if timeout < 0:
+                first.is_done = True
+                return True
+            assert group._enter(last) == [first, last]
+            assert group._enter(later) == []
+            return False
+
+    assert group._enter(first) == []
+    first.wake = Wake()
+    assert group._wait(first) == []
+    assert group._queue == [later]
+
+
 def test_nobody_is_answered_before_the_commit(environment, monkeypatch):
     group = GroupCommit(environment)
     is_made, goes_on = Event(), Event()

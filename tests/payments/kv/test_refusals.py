@@ -24,8 +24,7 @@ def test_a_refusal_that_rests_on_a_commit_that_failed_is_not_given(tmp_path: Pat
     environment = Environment(tmp_path, read_only=False)
     group = GroupCommit(environment)
     batch = [Waiting(call) for call in (begins, refused, fails)]
-    group._queue = batch
-    group._lead()
+    group._lead(batch)
     for waiting in batch:
         with pytest.raises(StoreError):
             waiting.answer()

@@ -3,22 +3,19 @@
 import pytest
 from msgspec.structs import replace
 
-from engine.payments import Attempt, FailureReason, PaymentDBError, Settle, open_payment_db
-from engine.payments.sql.headers import ATTEMPTS_MAX, PAYMENTS_MAX
-from tests.payments.builders import PREIMAGE, begun, failure, make_attempt, settle, shard
+from engine.payments import FailureReason, PaymentDBError, Settle, open_payment_db
+from engine.payments.memory import ATTEMPTS_MAX, PAYMENTS_MAX
+from tests.payments.builders import (
+    PREIMAGE,
+    begun,
+    begun_plain,
+    failure,
+    make_attempt,
+    plain,
+    settle,
+    shard,
+)
 from tests.payments.sql.looking import run, watched
-
-
-def plain(index: int, value: int = 185) -> Attempt:
-    """Return an attempt without custom records, of a part of a payment."""
-    route = shard(value)
-    hops = tuple(replace(hop, custom_records={}) for hop in route.hops)
-    return make_attempt(index, replace(route, hops=hops, first_hop_wire_records={}))
-
-
-def begin(store, **fields):
-    """Begin a payment without custom records."""
-    return begun(store, **{"first_hop_custom_records": {}} | fields)
 
 
 def is_known(store, identifier):
@@ -32,7 +29,7 @@ def reads(log):
 
 
 def test_a_payment_under_way_is_read_from_memory_and_says_what_the_file_says(sqlite):
-    identifier = begin(sqlite)
+    identifier = begun_plain(sqlite)
     with watched(sqlite) as log:
         answers = [sqlite.register_attempt(identifier, plain(1))]
     assert answers == [sqlite.fetch_payment(identifier)]
@@ -47,7 +44,7 @@ def test_a_payment_under_way_is_read_from_memory_and_says_what_the_file_says(sql
 
 @pytest.mark.parametrize("other", ["handle", "refusal", "other change"])
 def test_what_may_have_changed_is_read(sqlite, other):
-    identifier = begin(sqlite)
+    identifier = begun_plain(sqlite)
     sqlite.register_attempt(identifier, plain(1))
     assert is_known(sqlite, identifier)
     match other:
@@ -65,7 +62,7 @@ def test_what_may_have_changed_is_read(sqlite, other):
 
 
 def test_handles_that_take_turns_see_what_the_other_did(sqlite):
-    identifier = begin(sqlite, value_msat=185 * 20)
+    identifier = begun_plain(sqlite, value_msat=185 * 20)
     with open_payment_db(sqlite._database.name) as beside:
         for index in range(1, 11):
             stores = (sqlite, beside) if index % 3 else (beside, sqlite)
@@ -82,7 +79,7 @@ def test_handles_that_take_turns_see_what_the_other_did(sqlite):
 
 
 def test_a_commit_that_fails_leaves_nothing_in_memory(sqlite, monkeypatch):
-    identifier = begin(sqlite)
+    identifier = begun_plain(sqlite)
     real = sqlite._database._work._execute
 
     def refuse(statement, *arguments):
@@ -99,7 +96,7 @@ def test_a_commit_that_fails_leaves_nothing_in_memory(sqlite, monkeypatch):
 
 
 def test_what_a_caller_keeps_is_not_what_is_remembered(sqlite):
-    identifier = begin(sqlite)
+    identifier = begun_plain(sqlite)
     attempt = plain(1)
     sqlite.register_attempt(identifier, attempt)
     sqlite.fail_attempt(identifier, 1, replace(failure(), reason=1))
@@ -114,7 +111,7 @@ def test_what_a_caller_keeps_is_not_what_is_remembered(sqlite):
 def test_payments_with_custom_records_are_not_remembered(sqlite):
     with_records = begun(sqlite)
     assert not is_known(sqlite, with_records)
-    identifier = begin(sqlite)
+    identifier = begun_plain(sqlite)
     sqlite.register_attempt(identifier, make_attempt(1, shard()))  # its last hop has some
     assert not is_known(sqlite, identifier)
     sqlite.register_attempt(identifier, plain(2))
@@ -125,12 +122,12 @@ def test_payments_with_custom_records_are_not_remembered(sqlite):
 
 
 def test_little_is_remembered(sqlite):
-    first = begin(sqlite, value_msat=185 * 100)
+    first = begun_plain(sqlite, value_msat=185 * 100)
     for index in range(1, ATTEMPTS_MAX + 2):
         assert is_known(sqlite, first), index
         sqlite.register_attempt(first, plain(index))
     assert not is_known(sqlite, first)
-    others = [begin(sqlite) for _ in range(PAYMENTS_MAX + 1)]
+    others = [begun_plain(sqlite) for _ in range(PAYMENTS_MAX + 1)]
     assert not is_known(sqlite, others[0])
     assert is_known(sqlite, others[1])
     assert len(sqlite._database._memory._known) == PAYMENTS_MAX

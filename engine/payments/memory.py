@@ -1,0 +1,91 @@
+"""What the writer of a store remembers of payments under way, so that it need not read them again.
+
+Only for a store with one writer at a time whose file has a version: a transaction that begins at
+another version than the last one left forgets all. So does one after a transaction that failed, and
+a call that does not say which one payment it changed. Readers do not use it.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Generic, TypeVar
+
+from msgspec.structs import replace
+
+from engine.payments.rules import TERMINAL
+from engine.payments.values import NO_RECORDS, Attempt
+
+T = TypeVar("T")
+
+PAYMENTS_MAX: Final = 256
+ATTEMPTS_MAX: Final = 16
+"""What is remembered: so many payments under way, none with more attempts; some 3 kB each."""
+
+
+class Memory(Generic[T]):
+    """Payments by their identifiers, each in whatever form a store has them.
+
+    Attributes:
+        count_left: How many calls have said what they left, ever.
+    """
+
+    def __init__(self) -> None:
+        self.count_left = 0
+        self._count_before = 0
+        self._version: object = None
+        self._holds = False
+        self._known: dict[bytes, T] = {}
+
+    def begin(self, version: object, next_version: object) -> None:
+        """Begin a transaction, at `version` of the file; once it wrote, the file is at the next."""
+        if not self._holds or version != self._version:
+            self._known.clear()
+        self._version, self._holds, self._count_before = next_version, False, self.count_left
+
+    def recall(self, identifier: bytes) -> T | None:
+        """Return a payment as the last call about it left it, of this transaction or before."""
+        return self._known.get(identifier)
+
+    def leave(self, identifier: bytes, payment: T | None) -> None:
+        """Note what a call leaves of the only payment that it changes; None is to be read again."""
+        self.count_left += 1
+        known = self._known
+        known.pop(identifier, None)
+        if payment is not None:
+            if len(known) == PAYMENTS_MAX:
+                del known[next(iter(known))]
+            known[identifier] = payment
+
+    def forget(self) -> None:
+        """Forget all: a call changed nobody knows what."""
+        self._known.clear()
+
+    def commit(self) -> None:
+        """Believe what was noted: it is durable. Without this the next transaction forgets all."""
+        # Who noted nothing may have written nothing: then the version is not the next one.
+        self._holds = self.count_left > self._count_before
+
+
+def may_be_kept(status: int, attempts: Sequence[Attempt], *, has_records: bool) -> bool:
+    """Say whether a payment is under way and small, and nobody else can change a part of it.
+
+    Custom records lie in a mapping, which belongs to whoever brought it or was given it.
+    """
+    return not has_records and status not in TERMINAL and len(attempts) <= ATTEMPTS_MAX
+
+
+def has_records(attempt: Attempt) -> bool:
+    """Say whether an attempt has custom records anywhere."""
+    route = attempt.route
+    return bool(route.first_hop_wire_records or [hop for hop in route.hops if hop.custom_records])
+
+
+def without_foreign(attempt: Attempt) -> Attempt:
+    """Return an attempt in which mappings that are empty are our own, and stay so."""
+    route = attempt.route
+    hops = tuple(
+        [
+            hop if hop.custom_records else replace(hop, custom_records=NO_RECORDS)
+            for hop in route.hops
+        ]
+    )
+    wire = route.first_hop_wire_records or NO_RECORDS
+    return replace(attempt, route=replace(route, hops=hops, first_hop_wire_records=wire))
