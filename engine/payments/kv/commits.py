@@ -121,9 +121,8 @@ class GroupCommit:
             self._is_led = waiting.is_called = True
             return self._take_or_gather(waiting)
         if self._gathers is not None and len(self._queue) >= self._expected:
-            return (
-                self._take()
-            )  # whoever comes last leads: to wake the one who gathers takes longer
+            # Whoever comes last leads: to wake the one who gathers would take longer.
+            return self._take()
         return []
 
     def _take(self) -> Batch:
