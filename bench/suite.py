@@ -163,7 +163,7 @@ PARTS: Final[dict[str, Part]] = {
     ),
     "frames": _curve("claims a frame", "claims_per_frame", (16, 256), (1, 4, 16, 64, 256, 1_024)),
     "batches": partial(
-        _points, small=_batches((64, 510)), full=_batches((16, 64, 256, 510, 1_020, 2_040))
+        _points, small=_batches((64, 510)), full=_batches((16, 64, 128, 256, 510))
     ),
     "connections": _curve("connections", "connections", (1, 16), (1, 4, 16, 64, 256)),
     "shards": _curve("shards", "shards", (1, 2), (1, 2, 4, 8)),

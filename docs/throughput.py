@@ -1,7 +1,8 @@
 """The tables of explanation/throughput.md, drawn from the lines that the bench wrote.
 
-The lines are in the file beside the page, as `paychan bench all --full` keeps them. Of several
-lines of a part the last is drawn. So no figure is ever copied by hand.
+The lines are in files beside the page, as `paychan bench all --full` keeps them: those of the last
+run, and those of the last on a machine at its full speed. Of several lines of a part the last is
+drawn. So no figure is ever copied by hand.
 """
 
 import json
@@ -13,12 +14,12 @@ from typing import Final
 from bench.report import tables
 from bench.report.tables import Lines
 
-LINES: Final = Path(__file__).parent / "explanation" / "throughput.json"
+PAGES: Final = Path(__file__).parent / "explanation"
 
 
-def drawn(table: Callable[[Lines], str]) -> str:
-    """Return a table of the lines beside the page."""
-    lines = (json.loads(line) for line in LINES.read_text().splitlines())
+def drawn(table: Callable[[Lines], str], file: str) -> str:
+    """Return a table of the lines in a file beside the page."""
+    lines = (json.loads(line) for line in (PAGES / file).read_text().splitlines())
     return table(tables.by_part(lines))
 
 
@@ -31,6 +32,12 @@ TABLES: Final[dict[str, Callable[[Lines], str]]] = {
     **{name: tables.rows_of(name) for name in tables.ROWS},
 }
 
+AT_SPEED: Final = ("runs", "goals", "budget", "rates")
+"""What is shown of the fast machine, too."""
+
 THROUGHPUT_PARTS: Final[dict[str, Callable[[], str]]] = {
-    f"throughput-{name}": partial(drawn, table) for name, table in TABLES.items()
+    f"throughput-{name}": partial(drawn, table, "throughput.json") for name, table in TABLES.items()
+} | {
+    f"at-speed-{name}": partial(drawn, TABLES[name], "throughput-at-speed.json")
+    for name in AT_SPEED
 }

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,8 @@ from bench.cases import growth, overload, points
 from bench.options import ClaimsConfig
 from bench.stream import Percentiles, Slice, Tally
 from engine.cli.bench import all_parts
+from engine.config import load_config
+from engine.verify.batch import CLAIMS_PER_BATCH_MAX
 from tests.bench.lines import line
 
 NOTHING = Percentiles()
@@ -120,6 +123,18 @@ def test_a_part_is_run_again_where_commit_or_size_changed(tmp_path, monkeypatch)
 def test_the_help_names_every_part():
     told = set((all_parts.help or "").replace(".", " ").split())
     assert set(suite.PARTS) - told == set()
+
+
+def full_points():
+    parts = [part for part in suite.PARTS.values() if isinstance(part, partial)]
+    return [point for part in parts for point in part.keywords.get("full", ())]
+
+
+@pytest.mark.parametrize(("name", "changes"), full_points())
+def test_the_engine_takes_the_settings_of_every_point_of_the_full_size(name, changes):
+    settings = suite.FULL.base(**changes).environment()
+    config, _ = load_config(None, dict(each.split("=", 1) for each in settings), {})
+    assert config.lane.batch_claims_max <= CLAIMS_PER_BATCH_MAX
 
 
 @pytest.mark.slow
