@@ -28,16 +28,19 @@ TABLES: Final[dict[str, Callable[[Lines], str]]] = {
     "goals": tables.goals,
     "budget": tables.budget,
     "rates": tables.rates,
-    "rivals": tables.rivals,
-    **{name: tables.rows_of(name) for name in tables.ROWS},
 }
-
-AT_SPEED: Final = ("runs", "goals", "budget", "rates")
-"""What is shown of the fast machine, too."""
+"""What is shown of either run."""
 
 THROUGHPUT_PARTS: Final[dict[str, Callable[[], str]]] = {
-    f"throughput-{name}": partial(drawn, table, "throughput.json") for name, table in TABLES.items()
-} | {
-    f"at-speed-{name}": partial(drawn, TABLES[name], "throughput-at-speed.json")
-    for name in AT_SPEED
+    **{f"throughput-{name}": partial(drawn, TABLES[name], "throughput.json") for name in TABLES},
+    **{
+        f"throughput-{name}": partial(drawn, tables.rows_of(name), "throughput.json")
+        for name in tables.ROWS
+    },
+    **{
+        f"at-speed-{name}": partial(drawn, TABLES[name], "throughput-at-speed.json")
+        for name in TABLES
+    },
+    # Rivals are compared with what paychan took on the same machine.
+    "at-speed-rivals": partial(drawn, tables.rivals, "throughput-at-speed.json"),
 }
