@@ -67,12 +67,18 @@ class Memory(Generic[T]):
 def may_be_kept(status: int, attempts: Sequence[Attempt], *, has_records: bool) -> bool:
     """Say whether a payment is under way and small, and nobody else can change a part of it.
 
-    Custom records lie in a mapping, which belongs to whoever brought it or was given it.
+    Custom records lie in a mapping, which belongs to whoever brought it or was given it;
+    `has_records` says whether the payment has some of its own, beside those of its attempts.
     """
-    return not has_records and status not in TERMINAL and len(attempts) <= ATTEMPTS_MAX
+    return (
+        status not in TERMINAL
+        and not has_records
+        and len(attempts) <= ATTEMPTS_MAX
+        and not any(map(_has_records, attempts))
+    )
 
 
-def has_records(attempt: Attempt) -> bool:
+def _has_records(attempt: Attempt) -> bool:
     """Say whether an attempt has custom records anywhere."""
     route = attempt.route
     return bool(route.first_hop_wire_records or [hop for hop in route.hops if hop.custom_records])

@@ -7,7 +7,7 @@ from engine.payments.errors import PaymentDBCode, PaymentDBError
 from engine.payments.kv import rows
 from engine.payments.kv.reading import Found, Reading, status_of_header
 from engine.payments.kv.writing import Writing, own_info
-from engine.payments.memory import has_records, without_foreign
+from engine.payments.memory import without_foreign
 from engine.payments.rules import (
     check_init_again,
     check_registrable,
@@ -15,7 +15,7 @@ from engine.payments.rules import (
     check_resolvable,
     check_update,
 )
-from engine.payments.state import Tally, state_of, status_of, tally_of
+from engine.payments.state import Tally, status_of, tally_of
 from engine.payments.values import (
     Attempt,
     AttemptFailureReason,
@@ -61,8 +61,7 @@ def init(writing: Writing, info: CreationInfo) -> None:
         writing.count_removed(payments=1, duplicates=0)
     info = own_info(info)
     after = writing.add_payment(writing.take_number(), info)
-    has_some = bool(info.first_hop_custom_records)
-    writing.leave(Found(after, info, (), Tally(), PaymentStatus.INITIATED, has_some))
+    writing.leave(Found(after, info, (), Tally(), PaymentStatus.INITIATED))
 
 
 def register(writing: Writing, identifier: bytes, attempt: Attempt) -> Payment:
@@ -77,12 +76,8 @@ def register(writing: Writing, identifier: bytes, attempt: Attempt) -> Payment:
     check_is_new(writing, attempt)
     in_flight = [terms_of(each.route) for each in found.attempts if each.is_in_flight]
     check_compatible(found.info.value_msat, tally.sent_msat, in_flight, attempt.route)
-    attempt = without_foreign(attempt)
-    attempts = (*found.attempts, attempt)
-    if found.attempts and found.attempts[-1].attempt_index > attempt.attempt_index:
-        attempts = tuple(sorted(attempts, key=_by_index))
-    has_some = found.has_records or has_records(attempt)
-    payment = _change(writing, found, attempts, reason, has_some)
+    attempts = sorted((*found.attempts, without_foreign(attempt)), key=_by_index)
+    payment = _change(writing, found, tuple(attempts), reason)
     writing.add_attempt(identifier, attempt)
     writing.count_attempt(attempt.attempt_index)
     return payment
@@ -108,19 +103,16 @@ def _change(
     found: Found,
     attempts: tuple[Attempt, ...],
     reason: FailureReason | None,
-    has_some: bool,
 ) -> Payment:
-    """Let a payment have these attempts and this reason; return it. Refuses before it writes.
-
-    `has_some` says whether there are custom records in it.
-    """
-    number, info = found.header.sequence_number, found.info
-    tally = tally_of(attempts)
-    status, state = status_of(tally, reason), state_of(info.value_msat, tally, reason)
-    after = rows.header_row(number, info, tally, reason)
+    """Let a payment have these attempts and this reason; return it."""
+    info, tally = found.info, tally_of(attempts)
+    status = status_of(tally, reason)
+    after = rows.header_row(found.header.sequence_number, info, tally, reason)
+    left = Found(after, info, attempts, tally, status)
+    payment = left.payment  # refuses before anything is written
     writing.move_header(info.identifier, found.header, after, status)
-    writing.leave(Found(after, info, attempts, tally, status, has_some))
-    return Payment(number, info, attempts, reason, status, state)
+    writing.leave(left)
+    return payment
 
 
 def _by_index(attempt: Attempt) -> int:
@@ -138,7 +130,7 @@ def resolve(
     else:
         result = replace(result, reason=AttemptFailureReason(result.reason))
         attempts[position] = replace(attempts[position], failure=result)
-    payment = _change(writing, found, tuple(attempts), found.header.reason, found.has_records)
+    payment = _change(writing, found, tuple(attempts), found.header.reason)
     writing.add_result(identifier, attempt_index, result)
     return payment
 
@@ -162,7 +154,7 @@ def _in_flight(reading: Reading, identifier: bytes, attempt_index: int) -> tuple
 def fail(writing: Writing, identifier: bytes, reason: FailureReason) -> Payment:
     """Give a payment up; return it."""
     found = existing(writing, identifier)
-    return _change(writing, found, found.attempts, reason, found.has_records)
+    return _change(writing, found, found.attempts, reason)
 
 
 def delete_failed_attempts(writing: Writing, identifier: bytes) -> int:

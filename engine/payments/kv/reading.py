@@ -38,18 +38,13 @@ Parts = tuple[list[tuple[bytes, Any]], ...]
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
-    """A payment as it is stored; tally and status are computed from its attempts.
-
-    Attributes:
-        has_records: Whether there are custom records in it; only for who writes.
-    """
+    """A payment as it is stored; tally and status are computed from its attempts."""
 
     header: rows.HeaderRow
     info: CreationInfo
     attempts: tuple[Attempt, ...]
     tally: Tally
     status: PaymentStatus
-    has_records: bool = False
 
     @property
     def payment(self) -> Payment:

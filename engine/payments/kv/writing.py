@@ -11,7 +11,7 @@ from engine.payments.kv import layout, rows
 from engine.payments.kv.layout import LINE, OWNER, SESSION_KEY, number_bytes, part_key, seal
 from engine.payments.kv.reading import Found, Reading, status_of_header
 from engine.payments.kv.transaction import Transaction
-from engine.payments.memory import Memory, has_records, may_be_kept, without_foreign
+from engine.payments.memory import Memory, may_be_kept, without_foreign
 from engine.payments.state import Tally
 from engine.payments.values import (
     NO_RECORDS,
@@ -51,8 +51,11 @@ class Writing(Reading):
 
     def leave(self, found: Found) -> None:
         """Say what a call leaves of the only payment that it changes."""
-        keeps = may_be_kept(found.status, found.attempts, has_records=found.has_records)
-        self._memory.leave(found.info.identifier, found if keeps else None)
+        info = found.info
+        keeps = may_be_kept(
+            found.status, found.attempts, has_records=bool(info.first_hop_custom_records)
+        )
+        self._memory.leave(info.identifier, found if keeps else None)
 
     def put_record(self, key: bytes, row: rows.Row | list[rows.HopRow]) -> None:
         """Write a record."""
@@ -237,7 +240,5 @@ def own_info(info: CreationInfo) -> CreationInfo:
 
 def _own(found: Found) -> Found:
     """Return a payment in which nobody changes what it has no records in."""
-    info = own_info(found.info)
-    has_some = bool(info.first_hop_custom_records) or any(map(has_records, found.attempts))
     attempts = tuple([without_foreign(attempt) for attempt in found.attempts])
-    return replace(found, info=info, attempts=attempts, has_records=has_some)
+    return replace(found, info=own_info(found.info), attempts=attempts)

@@ -24,7 +24,7 @@ from engine.payments.errors import (
     UnknownStoreError,
     UnsafeSQLiteError,
 )
-from engine.payments.memory import Memory, has_records, may_be_kept
+from engine.payments.memory import Memory, may_be_kept
 from engine.payments.sql.compiler import SQLITE
 from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Row, Work
 from engine.payments.sql.headers import Header
@@ -125,9 +125,7 @@ class SQLiteWork:
         """Let the memory have it once it is durable."""
         attempts = header.attempts
         keeps = attempts is not None and may_be_kept(
-            header.status,
-            attempts,
-            has_records=bool(header.has_records) or any(map(has_records, attempts)),
+            header.status, attempts, has_records=bool(header.has_records)
         )
         self._memory.leave(header.identifier, header if keeps else None)
 
