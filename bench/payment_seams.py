@@ -15,6 +15,7 @@ from engine.payments.kv.commits import Call, GroupCommit
 from engine.payments.kv.sharing import REGISTRY
 from engine.payments.kv.transaction import Transaction
 from engine.payments.sql.database import Database, Row, Work
+from engine.payments.sql.headers import Header
 from engine.payments.sql.postgresql import PostgresDatabase
 from engine.payments.sql.sqlite import open_sqlite
 from engine.payments.sql.store import SQLPaymentDB
@@ -150,6 +151,11 @@ class _Work:
         for row in rows:
             self._note(statement, row)
         self._work.run_many(statement, rows)
+
+    def leave(self, header: Header, statement: str, *arguments: Any) -> None:
+        """Run a statement."""
+        self._note(statement, arguments)
+        self._work.leave(header, statement, *arguments)
 
 
 @contextmanager

@@ -65,11 +65,10 @@ class Control:
             before, status = found[0]
             rules.check_init_again(status)
             self._clear(work, before)
-            work.run(statements.begin_again, *row, before)
+            work.leave(header_of_new(number, info), statements.begin_again, *row, before)
         else:
-            work.run(statements.add_payment, *row)
+            work.leave(header_of_new(number, info), statements.add_payment, *row)
         add_info(work, self._database, number, info)
-        work.leave(header_of_new(number, info))
 
     def _clear(self, work: Work, number: int) -> None:
         """Remove what a former run left, all but the duplicates."""
@@ -103,8 +102,11 @@ class Control:
         """Add an attempt whose index and session key are new; what is wrong with it ends it all."""
         rows = AttemptRows(self._database)
         rows.add(number, attempt)
-        _, *parts = rows.by_table(self._statements)
+        (_, add, _), *parts = rows.by_table(self._statements)
         for _ in range(TRIES_MAX):
+            if work.is_hopeful:
+                work.run(add, *rows.attempts[0])
+                break
             if work.rows(self._statements.add_new_attempt, *rows.attempts[0]):
                 break
             self._refuse_taken(work, attempt)
@@ -196,12 +198,11 @@ class Control:
         info = self._reading.info(work, header)
         tally = tally_of(attempts)
         kept = kept_row(self._database, tally, reason)
-        work.run(self._statements.keep, *kept, header.number)
         status, state = kept[1], state_of(header.value_msat, tally, reason)
         left = replace(
             *(header,), failure_reason=reason, status=status, tally=tally, attempts=tuple(attempts)
         )
-        work.leave(left)
+        work.leave(left, self._statements.keep, *kept, header.number)
         return Payment(header.number, info, tuple(attempts), reason, status, state)
 
 

@@ -27,7 +27,14 @@ statements_of = cache(Statements)
 
 
 class Work(Protocol):
-    """One transaction. Arguments stand in the order of the statement."""
+    """One transaction. Arguments stand in the order of the statement.
+
+    Attributes:
+        is_hopeful: Whether to add a row that is new in all likelihood without a look: if it is not,
+            that ends the transaction, and it is run again without hope.
+    """
+
+    is_hopeful: bool
 
     def rows(self, statement: str, *arguments: Any) -> list[Row]:
         """Run a statement; return what it finds."""
@@ -45,10 +52,10 @@ class Work(Protocol):
         """Insert many rows with all columns but the row id, the fastest way there is."""
 
     def recall(self, identifier: bytes) -> Header | None:
-        """Return a payment with its attempts where it is known as it is now without a look."""
+        """Return a payment where it is remembered with its attempts as it is now; locks it then."""
 
-    def leave(self, header: Header) -> None:
-        """Say what this transaction leaves of the one payment that it changes."""
+    def leave(self, header: Header, statement: str, *arguments: Any) -> None:
+        """Write the row of the one payment that this changes; say what it leaves of it."""
 
 
 class Database(ABC):

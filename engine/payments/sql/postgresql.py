@@ -1,14 +1,14 @@
 """PostgreSQL: row locks for writers, one snapshot for a reader, waits that end.
 
 A write runs in READ COMMITTED and locks the payment it is about first; see ADR 0024. Its
-statements go out in a pipeline: what finds nothing is not waited for, so a call takes two or three
-round trips.
+statements go out in a pipeline: what finds nothing is not waited for, so a call takes two round
+trips where nobody is in its way.
 """
 
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final, TypeVar, cast
 
@@ -17,7 +17,8 @@ from psycopg import errors
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, NullPool, QueuePool, create_engine
+from sqlalchemy import Connection as CoreConnection
+from sqlalchemy import NullPool, QueuePool, create_engine
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engine.payments.errors import (
@@ -31,8 +32,8 @@ from engine.payments.errors import (
     UnknownStoreError,
 )
 from engine.payments.sql.compiler import POSTGRESQL
-from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Row, Work
-from engine.payments.sql.headers import Header
+from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Work
+from engine.payments.sql.pipelined import Connection, PostgresWork, Remembered
 
 T = TypeVar("T")
 
@@ -63,6 +64,7 @@ SETTINGS: Final = (
     "SELECT set_config('synchronous_commit', 'on', false) "
     "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
 )
+WHICH_SERVER: Final = "SELECT pg_postmaster_start_time()::text"
 READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
 
@@ -108,48 +110,6 @@ class WholeNumbers(Loader):
         return int(bytes(data))
 
 
-class PostgresWork:
-    """A transaction of one connection."""
-
-    def __init__(self, connection: "psycopg.Connection[Row]", *, in_pipeline: bool) -> None:
-        self._connection = connection
-        self._in_pipeline = in_pipeline
-        self._execute = connection.execute
-
-    def rows(self, statement: str, *arguments: Any) -> list[Row]:
-        """Run a statement; return what it finds."""
-        return self._execute(cast(Any, statement), arguments).fetchall()
-
-    def ask(self, *questions: tuple[Any, ...]) -> list[list[Row]]:
-        """Send all before the first answer is waited for."""
-        with nullcontext() if self._in_pipeline else self._connection.pipeline():
-            cursors = [self._execute(question[0], question[1:]) for question in questions]
-            return [cursor.fetchall() for cursor in cursors]
-
-    def run(self, statement: str, *arguments: Any) -> None:
-        """Send a statement."""
-        self._execute(cast(Any, statement), arguments)
-
-    def run_many(self, statement: str, rows: Sequence[Row]) -> None:
-        """Send a statement for each row."""
-        for row in rows:
-            self._execute(cast(Any, statement), row)
-
-    def load(self, table: str, statement: str, rows: Sequence[Row]) -> None:
-        """Copy rows in; the columns are those that the statement names."""
-        columns = statement[statement.index("(") : statement.index(")") + 1]
-        command = f"COPY {table} {columns} FROM STDIN"
-        with self._connection.cursor() as cursor, cursor.copy(cast(Any, command)) as copy:
-            for row in rows:
-                copy.write_row(row)
-
-    def recall(self, _: bytes) -> Header | None:
-        """Return None: others write beside us, and only a look at the row tells whether."""
-
-    def leave(self, _: Header) -> None:
-        """Forget it."""
-
-
 class PostgresDatabase(Database):
     """A database of a server, through a pool of connections."""
 
@@ -160,6 +120,7 @@ class PostgresDatabase(Database):
         super().__init__(POSTGRESQL, name_of(url), is_read_only=is_read_only)
         self._url = url
         self._jitter = random.Random()
+        self._remembered = Remembered()
         self._pool = QueuePool(
             cast(Any, self.connect),
             pool_size=CONNECTIONS_MAX,
@@ -167,33 +128,38 @@ class PostgresDatabase(Database):
             timeout=STATEMENT_TIMEOUT_MS // 1000,
         )
 
-    def connect(self) -> "psycopg.Connection[Row]":
+    def connect(self) -> Connection:
         """Return a new connection; transactions are ours to begin."""
-        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
+        connection = Connection.connect(
+            self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
+        )
         connection.prepare_threshold = 1
         connection.adapters.register_loader("numeric", WholeNumbers)
         connection.execute(cast(Any, SETTINGS))
+        ((connection.server,),) = connection.execute(WHICH_SERVER).fetchall()
         return connection
 
     def _read(self, look: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        found: T = self._until_done(self._read_once, look, arguments)
-        return found
+        return self._until_done(lambda _: self._read_once(look, arguments))
 
     def _write(self, change: Callable[..., T], arguments: tuple[Any, ...], is_bulk: bool) -> T:
-        result: T = self._until_done(self._write_once, change, arguments, is_bulk)
-        return result
+        return self._until_done(
+            lambda is_first: self._write_once(change, arguments, is_bulk, is_first)
+        )
 
-    def _until_done(self, once: Callable[..., Any], *arguments: Any) -> Any:
+    def _until_done(self, once: Callable[[bool], T]) -> T:
         """Try again what another call disturbed, and once what a lost connection cut off.
 
-        Nothing was committed in either case; what may have been is never tried again.
+        Nothing was committed in either case; what may have been is never tried again. `once` is
+        told whether nothing has disturbed it so far.
         """
         wait_s, is_second = FIRST_WAIT_S, False
+        disturbance: psycopg.Error | None = None
         for _ in range(TRIES_MAX):
             try:
-                return once(*arguments)
+                return once(disturbance is None)
             except AGAIN as error:
-                disturbance: psycopg.Error = error
+                disturbance = error
                 time.sleep(wait_s * (0.5 + self._jitter.random()))
                 wait_s = min(2 * wait_s, WAIT_S_MAX)
             except psycopg.OperationalError as error:
@@ -208,20 +174,24 @@ class PostgresDatabase(Database):
         ) from disturbance
 
     def _read_once(self, look: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        with self._connection() as connection:
+        with self._connection() as connection, connection.pipeline():
             connection.execute(READ)
-            result = look(PostgresWork(connection, in_pipeline=False), *arguments)
+            result = look(PostgresWork(connection, in_pipeline=True), *arguments)
             connection.execute("COMMIT")
         return result
 
-    def _write_once(self, change: Callable[..., T], arguments: tuple[Any, ...], is_bulk: bool) -> T:
+    def _write_once(
+        self, change: Callable[..., T], arguments: tuple[Any, ...], is_bulk: bool, is_hopeful: bool
+    ) -> T:
         is_committing = False
         with self._connection() as connection:
+            work = PostgresWork(
+                *(connection, self._remembered), in_pipeline=not is_bulk, is_hopeful=is_hopeful
+            )
             try:
                 with nullcontext() if is_bulk else connection.pipeline():
                     connection.execute(WRITE)
-                    work = PostgresWork(connection, in_pipeline=not is_bulk)
-                    result = change(work, *arguments)
+                    result = work.judged(change, arguments)
                     is_committing = True
                     connection.execute("COMMIT")
             except psycopg.OperationalError as error:
@@ -231,16 +201,17 @@ class PostgresDatabase(Database):
                         "is whole or not at all; fetch the payment and see"
                     ) from error
                 raise
+            work.commit()
         return result
 
     @contextmanager
-    def _connection(self) -> Iterator["psycopg.Connection[Row]"]:
+    def _connection(self) -> Iterator[Connection]:
         """Lend a connection; it is put back clean, or thrown away."""
         try:
             lent = self._pool.connect()
         except PoolTimeoutError as error:
             raise StoreLockedError(f"{self.name}: all connections are busy; try again") from error
-        connection = cast("psycopg.Connection[Row]", lent.dbapi_connection)
+        connection = cast(Connection, lent.dbapi_connection)
         try:
             yield connection
         except BaseException:
@@ -280,7 +251,7 @@ class PostgresDatabase(Database):
         """Do nothing: there is nothing to prepare."""
 
     @contextmanager
-    def migrating(self) -> Iterator[Connection]:
+    def migrating(self) -> Iterator[CoreConnection]:
         """Lend a connection that holds the lock of migrations."""
         engine = create_engine("postgresql+psycopg://", creator=self.connect, poolclass=NullPool)
         with self._named_faults(), engine.connect() as connection:

@@ -90,6 +90,8 @@ class SQLiteWork:
         memory: Of the writer; a reader has none.
     """
 
+    is_hopeful = False  # a look costs nothing here
+
     def __init__(self, connection: Any, memory: Memory[Header] | None = None) -> None:
         cursor = connection.cursor()
         self._execute = cursor.execute
@@ -121,8 +123,9 @@ class SQLiteWork:
         """Ask the memory: it was emptied if another connection wrote."""
         return self._memory.recall(identifier)
 
-    def leave(self, header: Header) -> None:
-        """Let the memory have it once it is durable."""
+    def leave(self, header: Header, statement: str, *arguments: Any) -> None:
+        """Run the statement; let the memory have what it leaves once it is durable."""
+        self._execute(statement, arguments)
         attempts = header.attempts
         keeps = attempts is not None and may_be_kept(
             header.status, attempts, has_records=bool(header.has_records)

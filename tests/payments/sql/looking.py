@@ -14,6 +14,7 @@ class Watched:
     def __init__(self, work: Work, log: list[tuple]) -> None:
         self.work = work
         self.log = log
+        self.is_hopeful = work.is_hopeful
 
     def rows(self, statement, *arguments):
         self.log.append((statement, *arguments))
@@ -38,8 +39,9 @@ class Watched:
     def recall(self, identifier):
         return self.work.recall(identifier)
 
-    def leave(self, header):
-        self.work.leave(header)
+    def leave(self, header, statement, *arguments):
+        self.log.append((statement, *arguments))
+        self.work.leave(header, statement, *arguments)
 
 
 @contextmanager

@@ -1,0 +1,178 @@
+"""A transaction of a PostgreSQL connection, and what a handle remembers of those before.
+
+Others write beside us at any moment. But whoever changes anything of a payment writes its row, and
+a row says which transaction wrote it (`xmin`): a payment is what our last call left as long as its
+row is ours. The lock that a call needs anyway tells.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+import psycopg
+
+from engine.payments.errors import PaymentDBError
+from engine.payments.memory import PAYMENTS_MAX, may_be_kept
+from engine.payments.sql.database import Row
+from engine.payments.sql.headers import Header
+
+T = TypeVar("T")
+
+LOCK_KNOWN: Final = (
+    "SELECT xmin::text, pg_current_xact_id()::text FROM payments WHERE identifier = %s FOR UPDATE"
+)
+AND_SAY_WHO: Final = " RETURNING pg_current_xact_id()::text"
+"""Behind the statement that writes a payment's row: the number of this transaction."""
+
+ROUND: Final = 2**32
+"""A row has the lower 32 bits of its transaction's number."""
+
+
+class Left(msgspec.Struct, frozen=True, gc=False):
+    """A payment as a transaction left it.
+
+    Attributes:
+        header: With all attempts.
+        transaction: Its number, 64 bits.
+        server: Whose number that is: one server's, from its start to its end.
+    """
+
+    header: Header
+    transaction: int
+    server: str
+
+
+class Remembered:
+    """Payments under way as this handle left them, for all its connections."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._left: dict[bytes, Left] = {}
+
+    def get(self, identifier: bytes, server: str) -> Left | None:
+        """Return what may still be so; its row must say whether it is."""
+        left = self._left.get(identifier)
+        return left if left is not None and left.server == server else None
+
+    def leave(self, identifier: bytes, left: Left | None) -> None:
+        """Note what was left of a payment, durably; None: it is to be read again."""
+        with self._turn:
+            self._left.pop(identifier, None)
+            if left is not None:
+                if len(self._left) == PAYMENTS_MAX:
+                    del self._left[next(iter(self._left))]
+                self._left[identifier] = left
+
+
+class Connection(psycopg.Connection[Row]):
+    """A connection that knows whom it speaks to.
+
+    Attributes:
+        server: A server that was started again, or another in its place, has another name.
+    """
+
+    server: str = ""
+
+
+class PostgresWork:
+    """A transaction of one connection.
+
+    Args:
+        connection: Begun by the caller, who also ends it.
+        remembered: What to believe and to add to; a reader has none.
+        in_pipeline: Whether the connection is; else each statement is waited for.
+        is_hopeful: See `Work`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        remembered: Remembered | None = None,
+        *,
+        in_pipeline: bool = False,
+        is_hopeful: bool = False,
+    ) -> None:
+        self.is_hopeful = is_hopeful
+        self._connection = connection
+        self._remembered = remembered or Remembered()
+        self._in_pipeline = in_pipeline
+        self._execute = connection.execute
+        self._run = connection.cursor().execute  # one for all that find nothing
+        self._unanswered = False
+        self._to_leave: tuple[Header, psycopg.Cursor[Row]] | None = None
+
+    def rows(self, statement: str, *arguments: Any) -> list[Row]:
+        """Run a statement; return what it finds."""
+        self._unanswered = False
+        return self._execute(cast(Any, statement), arguments).fetchall()
+
+    def ask(self, *questions: tuple[Any, ...]) -> list[list[Row]]:
+        """Send all before the first answer is waited for."""
+        self._unanswered = False
+        with nullcontext() if self._in_pipeline else self._connection.pipeline():
+            cursors = [self._execute(question[0], question[1:]) for question in questions]
+            return [cursor.fetchall() for cursor in cursors]
+
+    def run(self, statement: str, *arguments: Any) -> None:
+        """Send a statement."""
+        self._unanswered = True
+        self._run(cast(Any, statement), arguments)
+
+    def run_many(self, statement: str, rows: Sequence[Row]) -> None:
+        """Send a statement for each row."""
+        self._unanswered = True
+        for row in rows:
+            self._run(cast(Any, statement), row)
+
+    def load(self, table: str, statement: str, rows: Sequence[Row]) -> None:
+        """Copy rows in; the columns are those that the statement names."""
+        columns = statement[statement.index("(") : statement.index(")") + 1]
+        command = f"COPY {table} {columns} FROM STDIN"
+        with self._connection.cursor() as cursor, cursor.copy(cast(Any, command)) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def recall(self, identifier: bytes) -> Header | None:
+        """Lock a payment that is remembered; return it if its row is still ours."""
+        left = self._remembered.get(identifier, self._connection.server)
+        if left is None:
+            return None
+        rows = self.rows(LOCK_KNOWN, identifier)
+        if rows:
+            written_by, current = map(int, rows[0])
+            if written_by == left.transaction % ROUND and current - left.transaction < ROUND:
+                return left.header
+        self._remembered.leave(identifier, None)
+        return None
+
+    def leave(self, header: Header, statement: str, *arguments: Any) -> None:
+        """Send the statement; what it leaves is believed once it is durable."""
+        self._unanswered = True
+        cursor = self._execute(cast(Any, statement + AND_SAY_WHO), arguments)
+        self._to_leave = header, cursor
+
+    def judged(self, change: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        """Return what `change` returns; its refusal comes behind an error of what it sent."""
+        try:
+            return change(self, *arguments)
+        except PaymentDBError:
+            if self._unanswered:
+                self.rows("SELECT")
+            raise
+
+    def commit(self) -> None:
+        """Remember what is durable now."""
+        if self._to_leave is None:
+            return
+        header, cursor = self._to_leave
+        attempts = header.attempts
+        if attempts is not None and may_be_kept(
+            header.status, attempts, has_records=bool(header.has_records)
+        ):
+            ((transaction,),) = cursor.fetchall()
+            left = Left(header, int(transaction), self._connection.server)
+            self._remembered.leave(header.identifier, left)
+        else:
+            self._remembered.leave(header.identifier, None)
