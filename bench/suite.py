@@ -141,8 +141,12 @@ def _curve(name: str, field: str, small: Sequence[Any], full: Sequence[Any]) -> 
 
 
 def _batches(sizes: Sequence[int]) -> list[Point]:
+    # With small batches a slow machine does not clear in a second what a closed loop has under way.
+    patient = "PAYCHAN_LANE__QUEUE_MS_MAX=60000"
     setting = "PAYCHAN_LANE__BATCH_CLAIMS_MAX={}"
-    return [(f"{size} claims a batch", {"settings": (setting.format(size),)}) for size in sizes]
+    return [
+        (f"{size} claims a batch", {"settings": (setting.format(size), patient)}) for size in sizes
+    ]
 
 
 PARTS: Final[dict[str, Part]] = {

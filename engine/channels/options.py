@@ -56,6 +56,8 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         queue_claims_max: Claims that may wait for one shard; more are refused as overloaded.
+        queue_ms_max: How long the claims that wait for one shard may take it, by how fast it was
+            seen to take them; more are refused as overloaded. `batches_max` batches may always.
         queue_commands_max: Commands, and as many reads, that may wait for one shard.
         batch_claims_max: Claims in one batch.
         batches_max: Batches of one shard between the queue and their answers.
@@ -75,6 +77,7 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     queue_claims_max: Positive = 16_384
+    queue_ms_max: Positive = 1_000
     queue_commands_max: Positive = 8_192
     batch_claims_max: Annotated[int, Meta(ge=1, le=512)] = 510
     batches_max: Positive = 6

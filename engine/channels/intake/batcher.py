@@ -1,7 +1,7 @@
 """Natural batching: while a batch is under way the next one gathers.
 
-So batches are small when the engine is idle and large when it is busy. The queue is bounded; what
-does not fit is given back at once.
+So batches are small when the engine is idle and large when it is busy. The queue is bounded, by
+claims and by the time that they would wait; what does not fit is given back at once.
 """
 
 import asyncio
@@ -22,6 +22,9 @@ FULL_UNTIL: Final = 8
 
 So a gateway is full or has room for many frames on end, and seldom for half a frame.
 """
+
+RATES: Final = 4
+"""So many rates of a busy shard are known; the best of them counts."""
 
 
 class Batch:
@@ -55,7 +58,7 @@ class Batcher:
     def __init__(self, options: LaneOptions) -> None:
         self.is_full = False
         self._options = options
-        self._has_room_at = options.queue_claims_max - options.queue_claims_max // FULL_UNTIL
+        self._claims_max = options.queue_claims_max
         self._queue: deque[Parcel] = deque()
         self._queued = 0
         self._changed = asyncio.Event()
@@ -63,6 +66,10 @@ class Batcher:
         self._idle.set()
         self._gathering_since = 0.0
         self._under_way = 0
+        self._rates: deque[float] = deque(maxlen=RATES)
+        self._looked_at = -math.inf
+        self._was_busy = False
+        self._taken = 0
 
     def __len__(self) -> int:
         return self._queued
@@ -74,7 +81,7 @@ class Batcher:
 
     def put(self, parcel: Parcel) -> Parcel | None:
         """Take claims in; return those there is no room for."""
-        room = self._options.queue_claims_max - self._queued
+        room = self._claims_max - self._queued
         refused = parcel.split(max(0, room)) if room < len(parcel) else None
         if not len(parcel):
             return refused
@@ -87,7 +94,7 @@ class Batcher:
         self._queued += len(parcel)
         if self._queued >= self._options.batch_claims_max:
             self._changed.set()
-        if self._queued >= self._options.queue_claims_max:
+        if self._queued >= self._claims_max:
             self.is_full = True
         return refused
 
@@ -103,6 +110,7 @@ class Batcher:
         batch = self._pop(min(self._queued, self._options.batch_claims_max))
         self._gathering_since = time.monotonic()
         self._under_way += 1
+        self._taken += sum(map(len, batch))
         return batch
 
     def done(self) -> None:
@@ -125,6 +133,21 @@ class Batcher:
         before = time.monotonic() - self._options.queue_wait_max_ms / 1_000
         return self._drop(sum(len(parcel) for parcel in self._queue if parcel.came_at < before))
 
+    def look(self) -> None:
+        """See how fast claims are taken, and keep the queue to what that clears in `queue_ms_max`.
+
+        To be called every now and then. Only a time in which claims always waited, and some were
+        taken, tells how fast: a quiet shard says nothing, and one that is down neither. The queue
+        may always hold the batches that may be under way.
+        """
+        now, options = time.monotonic(), self._options
+        if self._was_busy and self._taken:
+            self._rates.append(self._taken / (now - self._looked_at))
+            cleared = int(max(self._rates) * options.queue_ms_max / 1_000)
+            least = options.batches_max * options.batch_claims_max
+            self._claims_max = min(max(cleared, least), options.queue_claims_max)
+        self._looked_at, self._was_busy, self._taken = now, bool(self._queue), 0
+
     def _drop(self, count: int) -> list[Parcel]:
         dropped = self._pop(count)
         if dropped and not self._queued and not self._under_way:
@@ -134,7 +157,9 @@ class Batcher:
     def _pop(self, count: int) -> list[Parcel]:
         """Take the oldest `count` claims from the queue; a parcel may be taken in two parts."""
         self._queued -= count
-        if self._queued <= self._has_room_at:
+        if not self._queued:
+            self._was_busy = False
+        if self._queued <= self._claims_max - self._claims_max // FULL_UNTIL:
             self.is_full = False
         popped: list[Parcel] = []
         while count:

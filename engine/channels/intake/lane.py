@@ -350,6 +350,7 @@ class Lane:
         """Refuse claims whose turn does not come in time, rather than let them wait on."""
         while True:
             await asyncio.sleep(SHED_EVERY_S)
+            self._batcher.look()
             self._answer_each(self._batcher.shed(), OVERLOADED)
 
     # Decisions that come later ------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """Natural batching: small batches when idle, large ones when busy, never more than may wait."""
 
 import asyncio
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.channels.intake import batcher as batcher_module
 from engine.channels.intake.batcher import COMPANY, Batcher
 from engine.channels.intake.submission import Parcel, items_of
 from engine.channels.options import LaneOptions
@@ -134,6 +136,76 @@ async def test_a_queue_that_was_full_is_full_until_an_eighth_is_free():
     assert batcher.is_full
     await batcher.take()
     assert not batcher.is_full
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Hold the time, so that a rate is what the test says."""
+    now = [100.0]
+    monkeypatch.setattr(batcher_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+PACED = options(queue_claims_max=1_000, batch_claims_max=10, batches_max=2, queue_ms_max=500)
+
+
+async def busy(batcher, clock, count, seconds=1.0):
+    """Let `count` claims be taken in a time in which some always wait."""
+    batcher.put(claims(*range(count + 1)))
+    batcher.look()
+    for _ in range(count // 10):
+        await batcher.take()
+        batcher.done()
+    clock[0] += seconds
+    batcher.look()
+
+
+async def test_a_queue_holds_what_the_shard_clears_in_time(clock):
+    batcher = Batcher(PACED)
+    assert len(given_back(batcher, *range(1_100))) == 100  # nothing is known of its speed
+    batcher.empty()
+    await busy(batcher, clock, 200)
+    batcher.empty()
+    assert len(given_back(batcher, *range(150))) == 50  # half a second of 200 a second
+    assert batcher.is_full
+    for is_full in (True, False):
+        await batcher.take()
+        batcher.done()
+        assert batcher.is_full is is_full
+
+
+@pytest.mark.parametrize(("count", "room"), [(10, 20), (3_000, 1_000)])
+async def test_a_queue_is_never_too_small_to_work_nor_larger_than_allowed(clock, count, room):
+    batcher = Batcher(PACED)
+    for _ in range(max(1, count // 900)):
+        await busy(batcher, clock, min(count, 900), seconds=min(1.0, 900 / count))
+        batcher.empty()
+    assert len(given_back(batcher, *range(1_100))) == 1_100 - room
+
+
+@pytest.mark.parametrize("quiet", ["was empty", "took nothing"])
+async def test_a_quiet_time_says_nothing_of_the_speed(clock, quiet):
+    batcher = Batcher(PACED)
+    batcher.put(claims(*range(10)))
+    batcher.look()
+    if quiet == "was empty":
+        await batcher.take()
+        batcher.done()
+        batcher.put(claims(1))
+    clock[0] += 1.0
+    batcher.look()
+    batcher.empty()
+    assert given_back(batcher, *range(1_000)) == []
+
+
+async def test_the_best_of_the_last_rates_counts(clock):
+    batcher = Batcher(PACED)
+    await busy(batcher, clock, 400)
+    for taken_of_late, room in ((100, 200), (100, 200), (100, 200), (100, 50)):
+        batcher.empty()
+        await busy(batcher, clock, taken_of_late)
+        batcher.empty()
+        assert len(given_back(batcher, *range(1_000))) == 1_000 - room
 
 
 def test_a_queue_that_is_emptied_is_full_no_more():
