@@ -1,5 +1,7 @@
 """What a handle on PostgreSQL remembers of payments is what their rows say, or nothing."""
 
+import itertools
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -174,3 +176,25 @@ def test_little_is_remembered(postgresql):
     others = [begun_plain(postgresql) for _ in range(PAYMENTS_MAX + 1)]
     assert [*remembered(postgresql)] == others[1:]
     assert postgresql.fail_payment(others[0], FailureReason.ERROR).failure_reason is not None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_handles_that_take_turns_see_what_the_others_did(postgresql, seed):
+    chance = random.Random(seed)
+    url = postgresql._database._url
+    with open_payment_db(url) as second, open_payment_db(url) as third:
+        handles = (postgresql, second, third)
+        identifiers = [begun_plain(postgresql, value_msat=185 * 500) for _ in range(3)]
+        indexes = itertools.count(1)
+        in_flight = []
+        for _ in range(150):
+            handle, identifier = chance.choice(handles), chance.choice(identifiers)
+            if in_flight and chance.random() < 0.5:
+                identifier, index = in_flight.pop(chance.randrange(len(in_flight)))
+                payment = handle.fail_attempt(identifier, index, failure())
+            else:
+                index = next(indexes)
+                payment = handle.register_attempt(identifier, plain(index))
+                in_flight.append((identifier, index))
+            assert payment == chance.choice(handles).fetch_payment(identifier)
+        assert postgresql.verify().problem_count == 0
