@@ -132,14 +132,16 @@ class _Work:
 
     def rows(self, statement: str, *arguments: Any) -> list[Row]:
         """Run a statement."""
+        found = self._work.rows(statement, *arguments)
         self._note(statement, arguments)
-        return self._work.rows(statement, *arguments)
+        return found
 
     def ask(self, *questions: tuple[Any, ...]) -> list[list[Row]]:
         """Run several."""
+        found = self._work.ask(*questions)
         for statement, *arguments in questions:
             self._note(statement, tuple(arguments))
-        return self._work.ask(*questions)
+        return found
 
     def run(self, statement: str, *arguments: Any) -> None:
         """Run a statement."""

@@ -52,7 +52,7 @@ class Work(Protocol):
         """Insert many rows with all columns but the row id, the fastest way there is."""
 
     def recall(self, identifier: bytes) -> Header | None:
-        """Return a payment where it is remembered with its attempts as it is now; locks it then."""
+        """Return a payment with its attempts where what is remembered of it may be relied on."""
 
     def leave(self, header: Header, statement: str, *arguments: Any) -> None:
         """Write the row of the one payment that this changes; say what it leaves of it."""

@@ -1,8 +1,6 @@
 """A transaction of a PostgreSQL connection, and what a handle remembers of those before.
 
-Others write beside us at any moment. But whoever changes anything of a payment writes its row, and
-a row says which transaction wrote it (`xmin`): a payment is what our last call left as long as its
-row is ours. The lock that a call needs anyway tells.
+Statements go out in a pipeline: what finds nothing is not waited for.
 """
 
 import threading
@@ -20,14 +18,8 @@ from engine.payments.sql.headers import Header
 
 T = TypeVar("T")
 
-LOCK_KNOWN: Final = (
-    "SELECT xmin::text, pg_current_xact_id()::text FROM payments WHERE identifier = %s FOR UPDATE"
-)
 AND_SAY_WHO: Final = " RETURNING pg_current_xact_id()::text"
 """Behind the statement that writes a payment's row: the number of this transaction."""
-
-ROUND: Final = 2**32
-"""A row has the lower 32 bits of its transaction's number."""
 
 
 class Left(msgspec.Struct, frozen=True, gc=False):
@@ -45,7 +37,12 @@ class Left(msgspec.Struct, frozen=True, gc=False):
 
 
 class Remembered:
-    """Payments under way as this handle left them, for all its connections."""
+    """Payments under way as this handle left them, for all its connections.
+
+    Others write beside us at any moment. But whoever changes anything of a payment writes its row,
+    and a row says which transaction wrote it (`xmin`): a payment is what we left as long as its row
+    is ours. `BelievingWork` sees to that.
+    """
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -56,14 +53,18 @@ class Remembered:
         left = self._left.get(identifier)
         return left if left is not None and left.server == server else None
 
-    def leave(self, identifier: bytes, left: Left | None) -> None:
-        """Note what was left of a payment, durably; None: it is to be read again."""
+    def keep(self, header: Header, transaction: int, server: str) -> None:
+        """Note what a transaction left, durably, if it is under way and small."""
+        attempts = header.attempts
+        keeps = attempts is not None and may_be_kept(
+            header.status, attempts, has_records=bool(header.has_records)
+        )
         with self._turn:
-            self._left.pop(identifier, None)
-            if left is not None:
+            self._left.pop(header.identifier, None)
+            if keeps:
                 if len(self._left) == PAYMENTS_MAX:
                     del self._left[next(iter(self._left))]
-                self._left[identifier] = left
+                self._left[header.identifier] = Left(header, transaction, server)
 
 
 class Connection(psycopg.Connection[Row]):
@@ -81,7 +82,7 @@ class PostgresWork:
 
     Args:
         connection: Begun by the caller, who also ends it.
-        remembered: What to believe and to add to; a reader has none.
+        remembered: What to add to; a reader has none.
         in_pipeline: Whether the connection is; else each statement is waited for.
         is_hopeful: See `Work`.
     """
@@ -134,18 +135,8 @@ class PostgresWork:
             for row in rows:
                 copy.write_row(row)
 
-    def recall(self, identifier: bytes) -> Header | None:
-        """Lock a payment that is remembered; return it if its row is still ours."""
-        left = self._remembered.get(identifier, self._connection.server)
-        if left is None:
-            return None
-        rows = self.rows(LOCK_KNOWN, identifier)
-        if rows:
-            written_by, current = map(int, rows[0])
-            if written_by == left.transaction % ROUND and current - left.transaction < ROUND:
-                return left.header
-        self._remembered.leave(identifier, None)
-        return None
+    def recall(self, _: bytes) -> None:
+        """Look at everything: what can be believed was tried before."""
 
     def leave(self, header: Header, statement: str, *arguments: Any) -> None:
         """Send the statement; what it leaves is believed once it is durable."""
@@ -164,15 +155,7 @@ class PostgresWork:
 
     def commit(self) -> None:
         """Remember what is durable now."""
-        if self._to_leave is None:
-            return
-        header, cursor = self._to_leave
-        attempts = header.attempts
-        if attempts is not None and may_be_kept(
-            header.status, attempts, has_records=bool(header.has_records)
-        ):
+        if self._to_leave is not None:
+            header, cursor = self._to_leave
             ((transaction,),) = cursor.fetchall()
-            left = Left(header, int(transaction), self._connection.server)
-            self._remembered.leave(header.identifier, left)
-        else:
-            self._remembered.leave(header.identifier, None)
+            self._remembered.keep(header, int(transaction), self._connection.server)

@@ -1,15 +1,15 @@
 """PostgreSQL: row locks for writers, one snapshot for a reader, waits that end.
 
-A write runs in READ COMMITTED and locks the payment it is about first; see ADR 0024. Its
-statements go out in a pipeline: what finds nothing is not waited for, so a call takes two round
-trips where nobody is in its way.
+A write runs in READ COMMITTED and locks the payment it is about first; see ADR 0024. A
+call about a payment that is remembered is one statement (`believing.py`), others take two or three
+round trips (`pipelined.py`).
 """
 
 import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final, TypeVar, cast
 
 import psycopg
@@ -22,6 +22,7 @@ from sqlalchemy import NullPool, QueuePool, create_engine
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engine.payments.errors import (
+    PaymentDBError,
     StoreDamagedError,
     StoreError,
     StoreFullError,
@@ -31,6 +32,7 @@ from engine.payments.errors import (
     StoreUnavailableError,
     UnknownStoreError,
 )
+from engine.payments.sql.believing import BelievingWork, DoubtError, is_gone, is_lost
 from engine.payments.sql.compiler import POSTGRESQL
 from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Work
 from engine.payments.sql.pipelined import Connection, PostgresWork, Remembered
@@ -60,6 +62,9 @@ SETTINGS: Final = (
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
     # The plans are always the same then, and making one costs more than most calls.
     "SET plan_cache_mode = force_generic_plan; "
+    # A statement of its own is a transaction as the others are, however the server is set up.
+    "SET default_transaction_isolation = 'read committed'; "
+    "SET default_transaction_read_only = off; "
     # A server may be set up to answer before the disk has it; we may not.
     "SELECT set_config('synchronous_commit', 'on', false) "
     "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
@@ -163,7 +168,7 @@ class PostgresDatabase(Database):
                 time.sleep(wait_s * (0.5 + self._jitter.random()))
                 wait_s = min(2 * wait_s, WAIT_S_MAX)
             except psycopg.OperationalError as error:
-                if is_second or error.sqlstate not in LOST:
+                if is_second or not is_lost(error):
                     raise self._fault(error) from error
                 is_second = True
             except psycopg.Error as error:
@@ -185,6 +190,9 @@ class PostgresDatabase(Database):
     ) -> T:
         is_committing = False
         with self._connection() as connection:
+            if is_hopeful and not is_bulk:
+                with suppress(DoubtError):
+                    return self._write_believing(connection, change, arguments)
             work = PostgresWork(
                 *(connection, self._remembered), in_pipeline=not is_bulk, is_hopeful=is_hopeful
             )
@@ -195,14 +203,41 @@ class PostgresDatabase(Database):
                     is_committing = True
                     connection.execute("COMMIT")
             except psycopg.OperationalError as error:
-                if is_committing and error.sqlstate in LOST:
-                    raise StoreOutcomeUnknownError(
-                        f"{self.name}: the server went away while it committed ({error}): the call "
-                        "is whole or not at all; fetch the payment and see"
-                    ) from error
+                if is_committing and is_lost(error):
+                    raise self._unknown_outcome(error) from error
                 raise
             work.commit()
         return result
+
+    def _write_believing(
+        self, connection: Connection, change: Callable[..., T], arguments: tuple[Any, ...]
+    ) -> T:
+        """Make a call about a payment that is remembered.
+
+        Raises:
+            DoubtError: there is more to know; nothing was done.
+        """
+        work = BelievingWork(connection, self._remembered)
+        try:
+            result = change(work, *arguments)
+        except PaymentDBError as refusal:
+            raise DoubtError from refusal
+        if is_gone(connection):
+            connection.close()
+            raise psycopg.OperationalError("the server closed the connection")
+        try:
+            work.commit()
+        except psycopg.OperationalError as error:
+            if is_lost(error):
+                raise self._unknown_outcome(error) from error
+            raise
+        return result
+
+    def _unknown_outcome(self, error: psycopg.OperationalError) -> StoreOutcomeUnknownError:
+        return StoreOutcomeUnknownError(
+            f"{self.name}: the server went away while it committed ({error}): the call is whole or "
+            "not at all; fetch the payment and see"
+        )
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
@@ -279,10 +314,6 @@ class PostgresDatabase(Database):
     def listing_of_bytes(self, values: Iterable[bytes]) -> list[bytes]:
         """Return a list: the driver makes an array of it."""
         return list(values)
-
-
-LOST: Final = (None, "57P01", "57P02", "57P03", "08000", "08003", "08006")
-"""The states of a connection that is gone: without one, stopped, crashed, starting, broken."""
 
 
 def name_of(url: str) -> str:

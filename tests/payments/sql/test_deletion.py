@@ -20,9 +20,10 @@ def test_what_began_since_it_was_looked_up_stays(sql):
     remove = deletion._remove_batch
 
     def late(work, *arguments):
-        if busy and busy.pop():
+        if busy:
             header = sql._reading.header(work, identifiers[1])
             sql._control.register(work, header.identifier, make_attempt(1))
+            busy.clear()
         return remove(work, *arguments)
 
     deletion._find, deletion._remove_batch = then_somebody_pays, late

@@ -24,10 +24,12 @@ from engine.payments.sql.postgresql import TRIES_MAX, WAIT_S_MAX
 from engine.payments.sql.sqlite import SQLiteDatabase
 from tests.payments.builders import (
     begun,
+    begun_plain,
     make_attempt,
     make_info,
     make_record,
     mk,
+    plain,
     settle,
     state_of_store,
 )
@@ -227,12 +229,15 @@ def end_all(places) -> None:
         places.postgres.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
 
 
-def test_a_server_that_was_gone_between_two_calls_is_not_noticed(postgresql, places):
+@pytest.mark.parametrize("begun", [begun, begun_plain])  # a plain one is remembered
+def test_a_server_that_was_gone_between_two_calls_is_not_noticed(postgresql, places, begun):
     identifier = begun(postgresql)
     end_all(places)
-    assert postgresql.fetch_payment(identifier).attempts == ()
+    postgresql.register_attempt(identifier, plain(9))
     end_all(places)
-    postgresql.register_attempt(identifier, make_attempt(1))
+    assert len(postgresql.fetch_payment(identifier).attempts) == 1
+    end_all(places)
+    postgresql.register_attempt(identifier, plain(10))
 
 
 def test_a_server_that_goes_away_in_the_middle_changes_nothing(postgresql, places, monkeypatch):
@@ -255,7 +260,8 @@ def test_a_server_that_goes_away_in_the_middle_changes_nothing(postgresql, place
     postgresql.register_attempt(identifier, make_attempt(1))
 
 
-def test_a_server_that_goes_away_in_a_commit_leaves_the_outcome_open(postgresql, places):
+@pytest.mark.parametrize("begun", [begun, begun_plain])
+def test_a_server_that_goes_away_in_a_commit_leaves_the_outcome_open(postgresql, places, begun):
     """A constraint that is looked at in the commit ends the connection there."""
     identifier = begun(postgresql)
     places.postgres.execute(
@@ -266,7 +272,7 @@ def test_a_server_that_goes_away_in_a_commit_leaves_the_outcome_open(postgresql,
     )
     try:
         with pytest.raises(StoreOutcomeUnknownError, match="fetch the payment and see"):
-            postgresql.register_attempt(identifier, make_attempt(1))
+            postgresql.register_attempt(identifier, plain(1))
     finally:
         places.postgres.execute("DROP TRIGGER cut ON payment_htlc_attempts; DROP FUNCTION cut()")
     assert postgresql.fetch_payment(identifier).attempts == ()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bench.payment_places import postgres_server
 from engine.payments import FailureReason, PaymentDBError, open_payment_db
 from engine.payments.memory import ATTEMPTS_MAX, PAYMENTS_MAX
-from engine.payments.sql.pipelined import ROUND
+from engine.payments.sql.believing import ROUND
 from tests.payments.builders import begun, begun_plain, failure, plain, settle
 from tests.payments.sql.looking import watched
 
@@ -48,6 +48,36 @@ def test_a_payment_under_way_is_not_read_again_and_says_what_the_server_says(pos
         assert reads(log) == []
     assert answer == postgresql.fetch_payment(identifier)
     assert identifier not in remembered(postgresql)  # it is over
+
+
+def test_a_call_about_a_payment_under_way_is_one_statement(postgresql, monkeypatch):
+    identifier = begun_plain(postgresql)
+    postgresql.register_attempt(identifier, plain(1))
+    monkeypatch.setattr("engine.payments.sql.postgresql.PostgresWork", None)
+    postgresql.register_attempt(identifier, plain(2))
+    postgresql.fail_attempt(identifier, 2, failure())
+    payment = postgresql.settle_attempt(identifier, 1, settle())
+    monkeypatch.undo()
+    assert payment == postgresql.fetch_payment(identifier)
+
+
+def test_what_is_believed_is_no_ground_to_refuse(postgresql):
+    identifier = begun_plain(postgresql, value_msat=185)
+    postgresql.register_attempt(identifier, plain(1))
+    with open_payment_db(postgresql._database._url) as beside:
+        beside.fail_attempt(identifier, 1, failure())  # so there is room for another
+    payment = postgresql.register_attempt(identifier, plain(2))
+    assert payment == postgresql.fetch_payment(identifier)
+
+
+def test_what_is_believed_is_no_ground_to_settle(postgresql):
+    identifier = begun_plain(postgresql)
+    postgresql.register_attempt(identifier, plain(1))
+    with open_payment_db(postgresql._database._url) as beside:
+        before = beside.fail_attempt(identifier, 1, failure())
+    with pytest.raises(PaymentDBError, match="attempt_already_failed"):
+        postgresql.settle_attempt(identifier, 1, settle())
+    assert postgresql.fetch_payment(identifier) == before
 
 
 def test_what_another_changed_is_read(postgresql):
@@ -97,7 +127,6 @@ def test_a_payment_that_another_deleted_is_gone(postgresql):
         beside.delete_payment(identifier)
     with pytest.raises(PaymentDBError, match="payment_not_initiated"):
         postgresql.register_attempt(identifier, plain(1))
-    assert identifier not in remembered(postgresql)
 
 
 def test_a_number_that_has_come_round_is_not_taken_for_ours(postgresql):
