@@ -1,7 +1,7 @@
 PYTHON ?= python3
 STAMP := .venv/.ready
 
-.PHONY: setup demo test faults bench serve
+.PHONY: setup demo test long faults bench serve
 setup: $(STAMP)
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "paychan needs Python 3.11 to 3.13; this is %d.%d. Try: make PYTHON=python3.12" % sys.version_info[:2])'
@@ -12,6 +12,8 @@ demo: setup
 	.venv/bin/paychan demo
 test: setup
 	.venv/bin/pytest
+long: setup
+	PAYCHAN_TESTS=long .venv/bin/pytest
 faults: setup
 	.venv/bin/python -m tests.faults --full --write bench/results/faults.json --write bench/results/faults.md
 bench: setup

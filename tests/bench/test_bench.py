@@ -22,6 +22,10 @@ from engine.core.claim import signing_message
 from engine.verify.schemes import verify
 
 HEAD = {"name", "commit", "machine", "cores", "config", "seconds"}
+FIGURES = {
+    "accepted_per_s", "p50_ms", "p99_ms", "p999_ms", "max_ms", "ceiling_verify_per_s",
+    "ratio_to_ceiling", "fsyncs", "bytes_per_claim", "rss_mb", "cpu_s",
+}  # fmt: skip
 
 
 def line_of(*arguments: str) -> dict[str, object]:
@@ -157,29 +161,22 @@ def test_a_rival_that_is_not_installed_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", ["ws", "ws-single", "http", "http-single", "inprocess"])
+@pytest.mark.parametrize("transport", ["ws", "inprocess"])
 def test_every_claim_of_the_benchmark_is_accepted_and_found_in_the_log(transport):
+    """The other ways in, and other signatures, are parts of `bench all`: see `test_cases`."""
     line = line_of(
         "claims", "--seconds", "1", "--channels", "64", "--rate", "1500", "--transport", transport,
         "--runtime", "ray" if transport == "ws" else "inline",
     )  # fmt: skip
 
-    assert set(line) >= HEAD | {
-        "accepted_per_s", "p50_ms", "p99_ms", "p999_ms", "max_ms", "ceiling_verify_per_s",
-        "ratio_to_ceiling", "fsyncs", "bytes_per_claim", "rss_mb", "cpu_s",
-    }  # fmt: skip
+    assert set(line) >= HEAD | FIGURES
     assert set(line["answered"]) == {"accepted"}
     assert line["logged"] == line["answered"]["accepted"] > 500
     assert line["log_holds_all"] is True
     assert line.get("exit_code", 0) == 0
 
 
-@pytest.mark.slow
 def test_prechecked_signatures_are_a_matter_of_the_bench_alone():
-    line = line_of("claims", "--seconds", "1", "--channels", "64", "--signatures", "prechecked")
-
-    assert set(line["answered"]) == {"accepted"}
-    assert line["logged"] == line["answered"]["accepted"] > 500
     root = Path(__file__).parents[2]
     assert not [
         file

@@ -27,7 +27,15 @@ MARKED = [
 
 @pytest.fixture
 def places(tmp_path, request):
-    here = Places(tmp_path, KINDS if "postgresql" in request.node.name else FILES)
+    if "postgresql" in request.node.name:
+        return request.getfixturevalue("served_places")
+    return Places(tmp_path, FILES)
+
+
+@pytest.fixture(scope="module")
+def served_places(tmp_path_factory):
+    """Places with a PostgreSQL, which takes longer to start than all a test does with it."""
+    here = Places(tmp_path_factory.mktemp("places"), KINDS)
     yield here
     here.close()
 

@@ -32,6 +32,7 @@ from engine.validation.dedup import ENTRY, RetryWindow
 from engine.validation.options import RetryLimits, ValidationOptions
 from tests.builders import NOON
 from tests.channels.world import LOG, MS, Desk, channel_id, item
+from tests.lengths import often
 from tests.wal.disk import QUICK, flip
 from wal.format import SnapshotKind
 
@@ -413,7 +414,7 @@ def test_any_history_and_any_damaged_checkpoints_give_the_state_of_the_log(tmp_p
 
 @pytest.mark.slow
 def test_many_histories(tmp_path):
-    for number in range(100, 140):
+    for number in range(100, 100 + often(16, 40)):
         any_history(tmp_path / str(number), number)
         shutil.rmtree(tmp_path / str(number))
 

@@ -24,6 +24,7 @@ from engine.validation.dedup import RetryWindow
 from engine.validation.options import ValidationOptions
 from tests.builders import NOON, make_event
 from tests.channels.world import LOG, Desk, channel_id, item, word
+from tests.lengths import often
 from wal import SNAPSHOT_CHUNK_BYTES_MAX
 
 NAMES = ["a", "b", "c"]
@@ -301,4 +302,4 @@ TestLife.settings = settings(max_examples=8, stateful_step_count=15, deadline=No
 
 @pytest.mark.slow
 class TestManyLives(Life.TestCase):
-    settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=often(25, 60), stateful_step_count=40, deadline=None)

@@ -27,7 +27,7 @@ COMMAND: Final = "python -m tests.faults bytes --full"
 PART: Final = 256
 """Bits that are flipped by one process at a time."""
 
-STEP: Final = 127
+STEP: Final = 211
 """Of the bits, where not all are flipped: a prime, so that each bit of a byte has its turn."""
 
 CUT_STEP: Final = 37
@@ -262,7 +262,7 @@ def overwritten(log: Specimen, budget: Budget, progress: Progress) -> Row:
     chance = budget.chance(tally.name)
     sizes = log.acknowledged
     paths = list(sizes)
-    total = budget.amount(quick=1_200, full=60_000)
+    total = budget.amount(quick=800, full=60_000)
     while tally.tried < total:
         path = chance.choice(paths)
         damage = DAMAGES[tally.tried % len(DAMAGES)]
@@ -321,7 +321,7 @@ def torn_sectors(budget: Budget, progress: Progress) -> Row:
     tally = Tally("sectors of a write under way new, old, zero or garbage", COMMAND)
     chance = budget.chance(tally.name)
     moments = story().moments
-    total = budget.amount(quick=1_500, full=40_000)
+    total = budget.amount(quick=1_000, full=40_000)
     for index in range(total):
         moment = moments[index % len(moments)]
         _judge_torn(tally, moment, moment.disk(torn(chance, moment)))

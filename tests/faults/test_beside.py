@@ -8,6 +8,6 @@ from tests.faults.test_syscalls import problems, rows_of
 
 @pytest.mark.slow
 def test_a_shard_goes_on_whatever_becomes_of_the_processes_beside_it():
-    rows = rows_of(beside, 0.08)
+    rows = rows_of(beside, 0.04)
     assert problems(rows) == []
     assert [row.tried >= 4 for row in rows] == [True, True]

@@ -16,7 +16,7 @@ from tests.payments.builders import SECOND, failure, make_attempt, make_record, 
 from tests.payments.stores import KINDS, Places
 
 pytestmark = pytest.mark.slow
-FEW, MANY = 400, 4_000
+FEW, MANY = 400, 2_400
 IN_FLIGHT = 10
 GROWTH_MAX = 1.2
 

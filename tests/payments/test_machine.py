@@ -33,6 +33,7 @@ from engine.payments import (
     open_payment_db,
 )
 from engine.payments.records import PaymentRecord, check_record
+from tests.lengths import often
 from tests.payments.builders import P, addr, digest
 from tests.payments.model import ModelDB
 from tests.payments.stores import KINDS, Places
@@ -373,4 +374,4 @@ def test_all_stores_answer_what_the_model_answers(places):
 
 @pytest.mark.slow
 def test_all_stores_answer_what_the_model_answers_at_length(places):
-    run(places, 40, 40)
+    run(places, often(15, 40), 40)

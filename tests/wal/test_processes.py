@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lengths import often
 from tests.wal.disk import record
 from wal import Log, LogOptions, verify
 
@@ -35,7 +36,7 @@ while True:
 def test_what_a_killed_process_acknowledged_is_there(tmp_path: Path) -> None:
     acknowledged = 0
     chance = random.Random(3)
-    for _ in range(25):
+    for _ in range(often(12, 25)):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path)],
             stdout=subprocess.PIPE,

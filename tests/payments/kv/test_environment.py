@@ -307,7 +307,8 @@ def test_a_full_disk_is_a_fault_and_nothing_is_half_written(url):
     )
     assert (done.stdout, done.returncode) == ("StoreFullError\n", 0), done.stderr
     with open_payment_db(url) as store:
-        begun(store)
+        info = make_info(identifier=digest("behind the full disk", 1))  # none of the other process
+        store.init_payment(info.identifier, info)
         state_of_store(store)
 
 

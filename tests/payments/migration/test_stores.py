@@ -164,5 +164,5 @@ def peak_kib(folder: Path, kind: str, count: int) -> int:
 @pytest.mark.parametrize("kind", [kind for kind in FILES if kind != "lmdb"])
 def test_memory_is_that_of_a_batch(tmp_path, kind):
     """LMDB is left out: the pages of its map count as memory, though they are the kernel's."""
-    few, many = peak_kib(tmp_path, kind, 2_000), peak_kib(tmp_path, kind, 16_000)
+    few, many = peak_kib(tmp_path, kind, 2_000), peak_kib(tmp_path, kind, 10_000)
     assert many - few < 24 << 10
