@@ -1,6 +1,9 @@
 PYTHON ?= python3
 STAMP := .venv/.ready
 
+# Where bytecode is not kept, every process of a test compiles the engine anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test long faults bench serve
 setup: $(STAMP)
 $(STAMP): pyproject.toml
