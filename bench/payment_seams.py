@@ -14,6 +14,7 @@ from engine.payments import PaymentDB, open_payment_db
 from engine.payments.kv.commits import Call, GroupCommit
 from engine.payments.kv.sharing import REGISTRY
 from engine.payments.kv.transaction import Transaction
+from engine.payments.sql.believing import BelievingWork, DoubtError
 from engine.payments.sql.database import Database, Row, Work
 from engine.payments.sql.headers import Header
 from engine.payments.sql.postgresql import PostgresDatabase
@@ -111,6 +112,8 @@ class _Database:
             return seen.watch(lambda: database.write(change, *arguments, is_bulk=is_bulk))
 
         def noted(work: Work, *given: Any) -> Any:
+            if isinstance(cast(Any, work), BelievingWork):
+                raise DoubtError  # it makes one statement of all, and numbers are known later
             return change(_Work(work, seen), *given)
 
         return seen.watch(lambda: database.write(noted, *arguments, is_bulk=is_bulk))
@@ -132,16 +135,19 @@ class _Work:
 
     def rows(self, statement: str, *arguments: Any) -> list[Row]:
         """Run a statement."""
-        found = self._work.rows(statement, *arguments)
         self._note(statement, arguments)
-        return found
+        return self._work.rows(statement, *arguments)
 
     def ask(self, *questions: tuple[Any, ...]) -> list[list[Row]]:
         """Run several."""
-        found = self._work.ask(*questions)
         for statement, *arguments in questions:
             self._note(statement, tuple(arguments))
-        return found
+        return self._work.ask(*questions)
+
+    def begin(self, lock: str, identifier: bytes, take: str) -> list[list[Row]]:
+        """Run a statement that reads and one that writes."""
+        self._note(take, ())
+        return self._work.begin(lock, identifier, take)
 
     def run(self, statement: str, *arguments: Any) -> None:
         """Run a statement."""

@@ -1,4 +1,4 @@
-"""A call about a payment that is remembered, as one statement: a transaction of one round trip.
+"""A call about a payment that is remembered or new, as one statement, which is one round trip.
 
 The call judges by what is remembered without asking anybody. All that it writes goes out together,
 on the condition that the payment's row is still ours (see `Remembered`). If it is not, nothing is
@@ -11,6 +11,7 @@ from select import POLLIN, poll
 from typing import Any, Final, NoReturn, cast
 
 import psycopg
+from msgspec.structs import replace
 from psycopg import errors
 
 from engine.payments.sql.database import Row
@@ -21,15 +22,20 @@ ROUND: Final = 2**32
 """A row has the lower 32 bits of its transaction's number."""
 
 IF_OURS: Final = (
-    " AND payments.xmin::text = %s"
-    f" AND pg_current_xact_id()::text::bigint - %s < {ROUND} RETURNING 1"
+    f" AND payments.xmin::text = %s AND pg_current_xact_id()::text::bigint - %s < {ROUND}"
 )
 """Behind the statement that writes a payment's row by its number."""
 
-THE_END: Final = "SELECT 1 / count(*), pg_current_xact_id()::text FROM kept"
+THE_END: Final = "SELECT 1 / count(*), max(sequence_number), pg_current_xact_id()::text FROM kept"
 """Where the row is not ours the division fails, and with it all of the statement."""
 
-NOT_OURS: Final = errors.DivisionByZero
+NEW_NUMBER: Final = object()
+"""Stands for the number of a new payment, as the first argument of what adds it."""
+
+TAKEN: Final = "(SELECT last_sequence_number FROM taken)"
+
+OTHERWISE: Final = (errors.DivisionByZero, errors.NotNullViolation)
+"""The row is not ours; no number is left."""
 
 
 class DoubtError(Exception):
@@ -44,10 +50,10 @@ class BelievingWork:
     def __init__(self, connection: Connection, remembered: Remembered) -> None:
         self._connection = connection
         self._remembered = remembered
-        self._statements: list[str] = []
-        self._arguments: list[Any] = []
         self._believed: Left | None = None
-        self._kept: tuple[Header, str, tuple[Any, ...]] | None = None
+        self._header: Header | None = None
+        self._parts: list[str] = []
+        self._arguments: list[Any] = []
 
     def rows(self, _: str, *__: Any) -> NoReturn:
         """Doubt."""
@@ -62,39 +68,51 @@ class BelievingWork:
             raise DoubtError
         return self._believed.header
 
+    def begin(self, _: str, __: bytes, take: str) -> list[list[Row]]:
+        """Believe that there is no such payment, and that there is a number for it."""
+        self._parts.append(f"taken AS ({take})")
+        return [[], [(NEW_NUMBER,)]]
+
+    def leave(self, header: Header, statement: str, *arguments: Any) -> None:
+        """Keep it for the end, on condition that the payment is as believed."""
+        self._header = header
+        if self._believed is not None:
+            ours = self._believed.transaction
+            statement += IF_OURS
+            arguments = (*arguments, str(ours % ROUND), ours)
+        self._add("kept", f"{statement} RETURNING sequence_number", arguments)
+
     def run(self, statement: str, *arguments: Any) -> None:
         """Keep it for the end."""
-        self._statements.append(statement)
-        self._arguments += arguments
+        self._add(f"w{len(self._parts)}", statement, arguments)
 
     def run_many(self, statement: str, rows: Sequence[Row]) -> None:
         """Keep one for each row."""
         for row in rows:
             self.run(statement, *row)
 
-    def leave(self, header: Header, statement: str, *arguments: Any) -> None:
-        """Keep it for the end."""
-        self._kept = header, statement, arguments
+    def _add(self, name: str, statement: str, arguments: tuple[Any, ...]) -> None:
+        if arguments[:1] == (NEW_NUMBER,):
+            statement, arguments = statement.replace("%s", TAKEN, 1), arguments[1:]
+        self._parts.append(f"{name} AS ({statement})")
+        self._arguments += arguments
 
     def commit(self) -> None:
         """Write all of it, durably.
 
         Raises:
-            DoubtError: the row is not ours any more; nothing was written.
+            DoubtError: the payment is not as believed; nothing was written.
             psycopg.Error: as for any statement.
         """
-        if self._believed is None or self._kept is None:
-            raise DoubtError  # it did not say what it changes
-        header, keep, arguments = self._kept
-        ours = self._believed.transaction
-        parts = [f"kept AS ({keep}{IF_OURS})"]
-        parts += [f"w{place} AS ({each})" for place, each in enumerate(self._statements)]
-        statement = f"WITH {', '.join(parts)} {THE_END}"
-        every = (*arguments, str(ours % ROUND), ours, *self._arguments)
+        if self._header is None:
+            raise DoubtError  # nobody said what this changes
+        statement = cast(Any, f"WITH {', '.join(self._parts)} {THE_END}")
         try:
-            ((_, transaction),) = self._connection.execute(cast(Any, statement), every).fetchall()
-        except NOT_OURS as error:
+            found = self._connection.execute(statement, self._arguments).fetchall()
+        except OTHERWISE as error:
             raise DoubtError from error
+        ((_, number, transaction),) = found
+        header = replace(self._header, number=number)
         self._remembered.keep(header, int(transaction), self._connection.server)
 
 

@@ -56,7 +56,7 @@ class Control:
     def init(self, work: Work, identifier: bytes, info: CreationInfo) -> None:
         """Begin a payment; see `PaymentControl`, as for all below."""
         statements = self._statements
-        found, taken = work.ask((statements.lock, identifier), (statements.take_number,))
+        found, taken = work.begin(statements.lock, identifier, statements.take_number)
         if not taken:
             raise StoreFullError(f"{self._database.name}: no sequence number is left")
         number = taken[0][0]

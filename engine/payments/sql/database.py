@@ -51,6 +51,12 @@ class Work(Protocol):
     def load(self, table: str, statement: str, rows: Sequence[Row]) -> None:
         """Insert many rows with all columns but the row id, the fastest way there is."""
 
+    def begin(self, lock: str, identifier: bytes, take: str) -> list[list[Row]]:
+        """Lock a payment and take a number for a new one; return what both statements find.
+
+        The number may be a stand-in, that is good for an argument of what adds the payment.
+        """
+
     def recall(self, identifier: bytes) -> Header | None:
         """Return a payment with its attempts where what is remembered of it may be relied on."""
 

@@ -135,6 +135,10 @@ class PostgresWork:
             for row in rows:
                 copy.write_row(row)
 
+    def begin(self, lock: str, identifier: bytes, take: str) -> list[list[Row]]:
+        """Ask both at once."""
+        return self.ask((lock, identifier), (take,))
+
     def recall(self, _: bytes) -> None:
         """Look at everything: what can be believed was tried before."""
 

@@ -1,8 +1,8 @@
 """PostgreSQL: row locks for writers, one snapshot for a reader, waits that end.
 
 A write runs in READ COMMITTED and locks the payment it is about first; see ADR 0024. A
-call about a payment that is remembered is one statement (`believing.py`), others take two or three
-round trips (`pipelined.py`).
+call about a payment that is new or remembered is one statement (`believing.py`), others take two
+or three round trips (`pipelined.py`).
 """
 
 import logging
@@ -164,9 +164,10 @@ class PostgresDatabase(Database):
             try:
                 return once(disturbance is None)
             except AGAIN as error:
+                if disturbance or not isinstance(error, errors.UniqueViolation):
+                    time.sleep(wait_s * (0.5 + self._jitter.random()))
+                    wait_s = min(2 * wait_s, WAIT_S_MAX)
                 disturbance = error
-                time.sleep(wait_s * (0.5 + self._jitter.random()))
-                wait_s = min(2 * wait_s, WAIT_S_MAX)
             except psycopg.OperationalError as error:
                 if is_second or not is_lost(error):
                     raise self._fault(error) from error

@@ -119,6 +119,10 @@ class SQLiteWork:
         """Run a statement for each row."""
         self._many(statement, rows)
 
+    def begin(self, lock: str, identifier: bytes, take: str) -> list[list[Row]]:
+        """Run one after the other."""
+        return self.ask((lock, identifier), (take,))
+
     def recall(self, identifier: bytes) -> Header | None:
         """Ask the memory: it was emptied if another connection wrote."""
         return self._memory.recall(identifier)

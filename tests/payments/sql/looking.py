@@ -36,6 +36,10 @@ class Watched:
         self.log.append((statement, *rows[0]))
         self.work.load(table, statement, rows)
 
+    def begin(self, lock, identifier, take):
+        self.log.extend([(lock, identifier), (take,)])
+        return self.work.begin(lock, identifier, take)
+
     def recall(self, identifier):
         return self.work.recall(identifier)
 

@@ -11,8 +11,10 @@ from msgspec.structs import replace
 
 from bench.payment_places import postgres_server
 from engine.payments import FailureReason, PaymentDBError, open_payment_db
+from engine.payments.errors import StoreFullError
 from engine.payments.memory import ATTEMPTS_MAX, PAYMENTS_MAX
 from engine.payments.sql.believing import ROUND
+from engine.payments.values import NUMBER_MAX
 from tests.payments.builders import begun, begun_plain, failure, plain, settle
 from tests.payments.sql.looking import watched
 
@@ -50,15 +52,35 @@ def test_a_payment_under_way_is_not_read_again_and_says_what_the_server_says(pos
     assert identifier not in remembered(postgresql)  # it is over
 
 
-def test_a_call_about_a_payment_under_way_is_one_statement(postgresql, monkeypatch):
+def test_a_call_about_a_payment_that_is_new_or_under_way_is_one_statement(postgresql, monkeypatch):
+    monkeypatch.setattr("engine.payments.sql.postgresql.PostgresWork", None)
+    begun(postgresql)  # with custom records
     identifier = begun_plain(postgresql)
     postgresql.register_attempt(identifier, plain(1))
-    monkeypatch.setattr("engine.payments.sql.postgresql.PostgresWork", None)
     postgresql.register_attempt(identifier, plain(2))
     postgresql.fail_attempt(identifier, 2, failure())
     payment = postgresql.settle_attempt(identifier, 1, settle())
     monkeypatch.undo()
     assert payment == postgresql.fetch_payment(identifier)
+
+
+def test_a_payment_that_is_there_is_not_begun_and_takes_no_number(postgresql):
+    identifier = begun_plain(postgresql)
+    info = postgresql.fetch_payment(identifier).info
+    with pytest.raises(PaymentDBError, match="payment_exists"):
+        postgresql.init_payment(identifier, info)
+    postgresql.fail_payment(identifier, FailureReason.TIMEOUT)
+    postgresql.init_payment(identifier, info)  # begun again
+    payment = postgresql.register_attempt(identifier, plain(1))
+    assert payment == postgresql.fetch_payment(identifier)
+    assert postgresql.counters().sequence_number == payment.sequence_number == 2
+    assert postgresql.verify().problem_count == 0
+
+
+def test_no_number_is_believed_in_where_none_is_left(postgresql):
+    postgresql.raise_counters(NUMBER_MAX)
+    with pytest.raises(StoreFullError, match="no sequence number is left"):
+        begun_plain(postgresql)
 
 
 def test_what_is_believed_is_no_ground_to_refuse(postgresql):
