@@ -94,7 +94,7 @@ class BarePostgresql:
 class BlindPostgresql(BarePostgresql):
     """The same, but a transaction is sent whole before any answer is read: one round trip.
 
-    No program that must look before it writes can do this.
+    No program can do this that must look before it writes; ours can where it need not.
     """
 
     def run(self, changes: Sequence[Change]) -> None:
