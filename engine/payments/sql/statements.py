@@ -114,9 +114,7 @@ class Statements(Compiler):
     def _headers(self) -> Select[Any]:
         """Return the payments with their requests, and whether they have custom records."""
         records = t.payment_first_hop_custom_records
-        has_records = (
-            select(ONE).where(records.c.payment_number == t.payments.c.sequence_number).exists()
-        )
+        has_records = _is_any(records.c.payment_number == t.payments.c.sequence_number)
         return select(*t.payments.c, t.payment_intents.c.payload, has_records).select_from(
             t.payments.outerjoin(t.payment_intents)
         )
@@ -151,8 +149,8 @@ class Statements(Compiler):
         attempts, wire = t.payment_htlc_attempts, t.payment_attempt_first_hop_custom_records
         resolutions = t.payment_htlc_attempt_resolutions
         of_payments = self.among(attempts.c.payment_number)
-        has_wire = select(ONE).where(wire.c.attempt_index == attempts.c.attempt_index)
-        rows = select(*_without(attempts, "id"), *_own(resolutions), has_wire.exists())
+        has_wire = _is_any(wire.c.attempt_index == attempts.c.attempt_index)
+        rows = select(*_without(attempts, "id"), *_own(resolutions), has_wire)
         rows = rows.select_from(attempts.outerjoin(resolutions))
         self.attempts = self.text(rows.where(of_payments))
         self.attempts_of_one = self.text(rows.where(_of_one(attempts)))
@@ -170,7 +168,7 @@ class Statements(Compiler):
         for side in sides:
             joined = joined.outerjoin(side, _same_hop(side))
         own = (column for side in sides for column in _own(side))
-        rows = select(*hops.c, *own, select(ONE).where(_same_hop(records)).exists())
+        rows = select(*hops.c, *own, _is_any(_same_hop(records)))
         rows = rows.select_from(joined)
         self.hops = self.text(rows.where(of_payments))
         self.hops_of_one = self.text(rows.where(_of_one(attempts)))
@@ -361,6 +359,12 @@ class Statements(Compiler):
 def _of_one(attempts: Table) -> ColumnElement[bool]:
     """Return the condition that attempts are of one payment; a list of one costs more."""
     return attempts.c.payment_number == bindparam("number")
+
+
+def _is_any(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Say whether a row meets the condition; for `EXISTS` PostgreSQL may read the table whole."""
+    found = select(ONE).where(condition).limit(ONE).offset(NO_OFFSET)
+    return found.scalar_subquery().is_not(None)
 
 
 def _same_hop(table: Table) -> ColumnElement[bool]:

@@ -85,6 +85,26 @@ def plans(store, call) -> list[list[str]]:
     return [plan(store, *entry) for entry in log]
 
 
+def read_whole(node: dict):
+    """Yield the indexes that a plan of PostgreSQL goes through from end to end."""
+    if node.get("Index Name") and "Index Cond" not in node:
+        yield node["Index Name"]
+    for part in node.get("Plans", ()):
+        yield from read_whole(part)
+
+
+def test_no_table_is_read_whole_before_it_is_counted(places):
+    with places.opened("postgresql") as store:
+        fill(store, COUNT)
+        with watched(store) as log:
+            assert len(store.fetch_in_flight_payments()) == 10
+        assert len(log) == 5  # with those of custom records
+        with store._database._connection() as connection:
+            for statement, *arguments in log:
+                tree = generic_plan(connection, statement, tuple(arguments))
+                assert [*read_whole(tree)] == [], statement
+
+
 def steps(store, call) -> set[str]:
     return {step for each in plans(store, call) for step in each}
 
