@@ -8,6 +8,7 @@ from sqlalchemy import (
     ColumnElement,
     Executable,
     LargeBinary,
+    Select,
     Table,
     Text,
     any_,
@@ -68,3 +69,12 @@ class Compiler:
             return column == any_(cast(bindparam("listed"), ARRAY(kind)))
         given = func.json_each(bindparam("listed", type_=Text())).table_valued("value").c.value
         return column.in_(select(func.unhex(given) if of_bytes else given))
+
+    def among_found(self, column: ColumnElement[Any], rows: Select[Any]) -> ColumnElement[bool]:
+        """Return the condition that a column is one of what a query finds, which is made first.
+
+        A join PostgreSQL may begin at the other end, before it knows how large the tables are.
+        """
+        if self.kind == POSTGRESQL:
+            return column == any_(func.array(rows.scalar_subquery()))
+        return column.in_(rows)

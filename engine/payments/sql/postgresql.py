@@ -60,6 +60,8 @@ SETTINGS: Final = (
     # Every statement looks up what it wants by keys. The planner would rather read small tables
     # whole, and a page would cost more with every payment there is.
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
+    # Nor is there work to share: to start a process for it takes longer than most calls.
+    "SET max_parallel_workers_per_gather = 0; "
     # The plans are always the same then, and making one costs more than most calls.
     "SET plan_cache_mode = force_generic_plan; "
     # A statement of its own is a transaction as the others are, however the server is set up.

@@ -164,14 +164,15 @@ class Statements(Compiler):
         records = t.payment_hop_custom_records
         of_payments = self.among(attempts.c.payment_number)
         sides = (t.payment_route_hop_mpp, t.payment_route_hop_amp, t.payment_route_hop_blinded)
-        joined: Any = attempts.join(hops)
+        joined: Any = hops
         for side in sides:
             joined = joined.outerjoin(side, _same_hop(side))
         own = (column for side in sides for column in _own(side))
-        rows = select(*hops.c, *own, _is_any(_same_hop(records)))
-        rows = rows.select_from(joined)
-        self.hops = self.text(rows.where(of_payments))
-        self.hops_of_one = self.text(rows.where(_of_one(attempts)))
+        rows = select(*hops.c, *own, _is_any(_same_hop(records))).select_from(joined)
+        found = select(attempts.c.attempt_index)
+        of, index = self.among_found, hops.c.attempt_index
+        self.hops = self.text(rows.where(of(index, found.where(of_payments))))
+        self.hops_of_one = self.text(rows.where(of(index, found.where(_of_one(attempts)))))
         same_attempt = records.c.attempt_index == attempts.c.attempt_index
         self.hop_records = self.text(
             select(*records.c).select_from(attempts.join(records, same_attempt)).where(of_payments)

@@ -6,7 +6,8 @@ from itertools import count
 import pytest
 from psycopg import sql
 
-from engine.payments import PaymentStatus, Query
+from bench.payment_places import postgres_server
+from engine.payments import PaymentStatus, Query, open_payment_db
 from engine.payments.sql import SQLPaymentDB
 from tests.payments.sql.looking import ask, fill, run, watched
 
@@ -93,16 +94,21 @@ def read_whole(node: dict):
         yield from read_whole(part)
 
 
-def test_no_table_is_read_whole_before_it_is_counted(places):
-    with places.opened("postgresql") as store:
-        fill(store, COUNT)
-        with watched(store) as log:
-            assert len(store.fetch_in_flight_payments()) == 10
-        assert len(log) == 5  # with those of custom records
-        with store._database._connection() as connection:
-            for statement, *arguments in log:
-                tree = generic_plan(connection, statement, tuple(arguments))
-                assert [*read_whole(tree)] == [], statement
+@pytest.mark.slow
+def test_no_table_is_read_whole_before_it_is_counted():
+    server = postgres_server()  # of its own: nobody has counted anything there
+    try:
+        with open_payment_db(server.get_uri()) as store:
+            fill(store, COUNT)
+            with watched(store) as log:
+                assert len(store.fetch_in_flight_payments()) == 10
+            assert len(log) == 5  # with those of custom records
+            with store._database._connection() as connection:
+                for statement, *arguments in log:
+                    tree = generic_plan(connection, statement, tuple(arguments))
+                    assert [*read_whole(tree)] == [], statement
+    finally:
+        server.cleanup()
 
 
 def steps(store, call) -> set[str]:
