@@ -47,12 +47,7 @@ class Memory(Generic[T]):
     def leave(self, identifier: bytes, payment: T | None) -> None:
         """Note what a call leaves of the only payment that it changes; None is to be read again."""
         self.count_left += 1
-        known = self._known
-        known.pop(identifier, None)
-        if payment is not None:
-            if len(known) == PAYMENTS_MAX:
-                del known[next(iter(known))]
-            known[identifier] = payment
+        note_newest(self._known, identifier, payment)
 
     def forget(self) -> None:
         """Forget all: a call changed nobody knows what."""
@@ -62,6 +57,18 @@ class Memory(Generic[T]):
         """Believe what was noted: it is durable. Without this the next transaction forgets all."""
         # Who noted nothing may have written nothing: then the version is not the next one.
         self._holds = self.count_left > self._count_before
+
+
+def note_newest(known: dict[bytes, T], identifier: bytes, payment: T | None) -> None:
+    """Let a payment be the newest of those known, and the oldest go if they are too many.
+
+    Without a payment what was known of it goes.
+    """
+    known.pop(identifier, None)
+    if payment is not None:
+        if len(known) == PAYMENTS_MAX:
+            del known[next(iter(known))]
+        known[identifier] = payment
 
 
 def may_be_kept(status: int, attempts: Sequence[Attempt], *, has_records: bool) -> bool:

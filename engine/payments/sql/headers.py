@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from engine.payments.memory import may_be_kept
 from engine.payments.state import Tally
 from engine.payments.values import Attempt, CreationInfo, FailureReason, PaymentStatus
 
@@ -27,6 +28,13 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     request: bytes
     has_records: int
     attempts: tuple[Attempt, ...] | None = None
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether a handle may remember it."""
+        return self.attempts is not None and may_be_kept(
+            self.status, self.attempts, has_records=bool(self.has_records)
+        )
 
     def info(self, records: Mapping[int, bytes]) -> CreationInfo:
         """Return what the payment was begun with."""

@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 
 from engine.payments.errors import PaymentDBError
-from engine.payments.memory import PAYMENTS_MAX, may_be_kept
+from engine.payments.memory import note_newest
 from engine.payments.sql.database import Row
 from engine.payments.sql.headers import Header
 
@@ -55,16 +55,9 @@ class Remembered:
 
     def keep(self, header: Header, transaction: int, server: str) -> None:
         """Note what a transaction left, durably, if it is under way and small."""
-        attempts = header.attempts
-        keeps = attempts is not None and may_be_kept(
-            header.status, attempts, has_records=bool(header.has_records)
-        )
+        left = Left(header, transaction, server) if header.may_be_kept else None
         with self._turn:
-            self._left.pop(header.identifier, None)
-            if keeps:
-                if len(self._left) == PAYMENTS_MAX:
-                    del self._left[next(iter(self._left))]
-                self._left[header.identifier] = Left(header, transaction, server)
+            note_newest(self._left, header.identifier, left)
 
 
 class Connection(psycopg.Connection[Row]):

@@ -166,6 +166,7 @@ class PostgresDatabase(Database):
             try:
                 return once(disturbance is None)
             except AGAIN as error:
+                # A row that is there already is no reason to wait, the first time.
                 if disturbance or not isinstance(error, errors.UniqueViolation):
                     time.sleep(wait_s * (0.5 + self._jitter.random()))
                     wait_s = min(2 * wait_s, WAIT_S_MAX)

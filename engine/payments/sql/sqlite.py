@@ -24,7 +24,7 @@ from engine.payments.errors import (
     UnknownStoreError,
     UnsafeSQLiteError,
 )
-from engine.payments.memory import Memory, may_be_kept
+from engine.payments.memory import Memory
 from engine.payments.sql.compiler import SQLITE
 from engine.payments.sql.database import VERSION_QUERY, VERSION_TABLE, Database, Row, Work
 from engine.payments.sql.headers import Header
@@ -130,11 +130,7 @@ class SQLiteWork:
     def leave(self, header: Header, statement: str, *arguments: Any) -> None:
         """Run the statement; let the memory have what it leaves once it is durable."""
         self._execute(statement, arguments)
-        attempts = header.attempts
-        keeps = attempts is not None and may_be_kept(
-            header.status, attempts, has_records=bool(header.has_records)
-        )
-        self._memory.leave(header.identifier, header if keeps else None)
+        self._memory.leave(header.identifier, header if header.may_be_kept else None)
 
 
 class SQLiteDatabase(Database):

@@ -26,10 +26,11 @@ def remembered(store):
     return store._database._remembered._left
 
 
-def change(store, identifier, text="UPDATE payments SET created_at_ns = 7 WHERE identifier = %s"):
+def change(store, identifier):
     """Change a payment on a connection of its own; return the connection, not committed."""
     connection = psycopg.connect(store._database._url)
-    connection.execute(text, (identifier,))
+    statement = "UPDATE payments SET created_at_ns = 7 WHERE identifier = %s"
+    connection.execute(statement, (identifier,))
     return connection
 
 
@@ -132,7 +133,7 @@ def test_a_call_that_waits_for_another_sees_what_that_one_did(postgresql):
         waiting = threads.submit(postgresql.register_attempt, identifier, plain(1))
         blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         with psycopg.connect(postgresql._database._url, autocommit=True) as looking:
-            while looking.execute(blocked).fetchall() == [(0,)]:
+            while not waiting.done() and looking.execute(blocked).fetchall() == [(0,)]:
                 time.sleep(0.01)
         assert not waiting.done()
         beside.commit()
