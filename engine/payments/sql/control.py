@@ -102,24 +102,26 @@ class Control:
         """Add an attempt whose index and session key are new; what is wrong with it ends it all."""
         rows = AttemptRows(self._database)
         rows.add(number, attempt)
-        (_, add, _), *parts = rows.by_table(self._statements)
-        for _ in range(TRIES_MAX):
-            if work.is_hopeful:
-                work.run(add, *rows.attempts[0])
-                break
-            if work.rows(self._statements.add_new_attempt, *rows.attempts[0]):
-                break
-            self._refuse_taken(work, attempt)
-        else:
-            raise StoreDamagedError(
-                f"{self._database.name}: something other than its index and its session key keeps "
-                "an attempt out: see whether the row ids of payment_htlc_attempts were restored"
-            )
+        parts = [*rows.by_table(self._statements)]
+        if not work.is_hopeful:
+            self._add_if_new(work, attempt, rows.attempts[0])
+            del parts[0]
         for _, statement, some in parts:
             if len(some) == 1:
                 work.run(statement, *some[0])
             elif some:
                 work.run_many(statement, some)
+
+    def _add_if_new(self, work: Work, attempt: Attempt, row: Row) -> None:
+        """Add the row of an attempt, or say what is in its way."""
+        for _ in range(TRIES_MAX):
+            if work.rows(self._statements.add_new_attempt, *row):
+                return
+            self._refuse_taken(work, attempt)
+        raise StoreDamagedError(
+            f"{self._database.name}: something other than its index and its session key keeps an "
+            "attempt out: see whether the row ids of payment_htlc_attempts were restored"
+        )
 
     def _refuse_taken(self, work: Work, attempt: Attempt) -> None:
         """Say what is there already; return if it was deleted meanwhile."""
