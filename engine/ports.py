@@ -28,7 +28,11 @@ class Journal(Protocol):
         """
 
     def idle(self) -> bool:
-        """Prove the newest frame durable while nothing else comes; True when it wrote."""
+        """Prove the newest frame durable by one of its own; True when it wrote.
+
+        To be asked again and again: it writes nothing while more came since it was asked last,
+        for each frame proves the one before it.
+        """
 
     def checkpoint(self, state: Callable[[bool], Iterable[bytes]], *, wait: bool = False) -> bool:
         """Begin to keep the state as of the last commit, so that recovery need not read below it.

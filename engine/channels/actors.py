@@ -46,7 +46,7 @@ class Actors:
         self._kept: dict[bytes, Kept] = {}
         self._awake: deque[ChannelActor] = deque()
         self._awake_max = awake_max
-        self._turn_left = self._turn_began = self._unused_since = 0
+        self._turn_left = self._turn_began = self._unused_since = self._left_awake = 0
         self._ordered: list[bytes] = []
         self.find = self._kept.get
 
@@ -169,7 +169,7 @@ class Actors:
         """Put some channels to sleep while more than enough are awake: those not used for long.
 
         They are looked at in turn, and one that took an event since the last turn but one began is
-        left awake.
+        left awake. Once a turn can find no more, the next waits for another checkpoint.
 
         Args:
             last: Position of the newest event.
@@ -180,6 +180,8 @@ class Actors:
             if len(awake) <= self._awake_max:
                 break
             if not self._turn_left:
+                if self._has_looked_enough(checkpoint):
+                    break
                 self._unused_since, self._turn_began = self._turn_began, last
                 self._turn_left = len(awake)
             self._turn_left -= 1
@@ -188,6 +190,13 @@ class Actors:
                 awake.append(actor)
             else:
                 self._kept[actor.channel.terms.channel_id] = to_octets(actor)
+            if not self._turn_left:
+                self._left_awake = len(awake)
+
+    def _has_looked_enough(self, checkpoint: int) -> bool:
+        """Say whether a turn has put to sleep all that may be, and hardly any woke since."""
+        few = len(self._awake) * 4 <= self._left_awake * 5
+        return few and self._unused_since >= checkpoint
 
 
 def _seen(kept: Kept) -> ChannelActor:

@@ -73,6 +73,7 @@ class ShardJournal:
 
     def __init__(self, directory: Path, options: LogOptions, files: Files = OS_FILES) -> None:
         self._log: Log[AnyEvent] = Log.open(directory, options, EventCodec, files)
+        self._seen_last = self._log.last
         self.times = SyncTimes()
         self.whole_wanted = True
 
@@ -108,9 +109,10 @@ class ShardJournal:
         return last
 
     def idle(self) -> bool:
-        """Prove the newest frame durable, and let a checkpoint count that is on the disk."""
+        """See `ports.Journal`; lets a checkpoint count, too, that is on the disk."""
         self._log.settle_snapshot()
-        return self._log.idle()
+        seen, self._seen_last = self._seen_last, self._log.last
+        return seen == self._seen_last and self._log.idle()
 
     def checkpoint(self, state: Callable[[bool], Iterable[bytes]], *, wait: bool = False) -> bool:
         """See `ports.Journal`."""

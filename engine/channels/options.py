@@ -18,7 +18,8 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How a shard keeps its log.
 
     Attributes:
-        tick_ms: How often an idle shard proves its newest frame durable and times out held claims.
+        tick_ms: How often a shard times out held claims, and looks whether nothing came since the
+            tick before: then it proves its newest frame durable.
         checkpoint_events: Events between two checkpoints; each holds the channels that changed.
         checkpoint_channels: A checkpoint is made sooner when so many channels have changed: those
             are kept ready for use until then, and a shard stands still while they are gathered.

@@ -115,8 +115,7 @@ class Shard:
         at = self._now()
         decide = partial(self._decide_all, (gateway, turn), at)
         if COVERED in verdicts:
-            room = self.no_room is None
-            answers = self.covering.decide(items, verdicts, at, decide, room=room)
+            answers = self.covering.decide(items, verdicts, at, decide, room=self.no_room is None)
         else:
             answers = decide(range(len(verdicts)), items, verdicts)
         self._commit_staged()
@@ -149,8 +148,7 @@ class Shard:
         at = self._now()
         for held in self._pipeline.held.expired(at):
             actor = self._actors[held.claim.channel_id]
-            expected = actor.channel.sequence + 1
-            gap = Rejected(RejectCode.SEQUENCE_GAP, expected, held.claim.sequence)
+            gap = Rejected(RejectCode.SEQUENCE_GAP, actor.channel.sequence + 1, held.claim.sequence)
             self._tell_later(held.tickets, self._refuse(actor, held.claim, gap, at))
         self._commit_staged()
         self._journal.idle()
@@ -218,7 +216,7 @@ class Shard:
     ) -> list[Answer]:
         """Decide the claims with these `indexes` in a batch; `items` may have probes behind."""
         find, held, staged = self._actors.find, self._pipeline.held.waiting, self._staged
-        last, limits = self._last, self._limits
+        last, limits, kept = self._last, self._limits, self._kept_position
         no_rules = self.no_room is None and not self._pipeline.risk.rules
         answers: list[Answer] = []
         for index, item, good in zip(indexes, items, verdicts, strict=False):
@@ -229,6 +227,8 @@ class Shard:
                 event = plain_claim(actor.channel, item, at)
                 if event is not None:
                     self._claimed += event.amount - actor.channel.claimed
+                    if actor.position <= kept:
+                        self._changed.add(event.channel_id)
                     staged.append(event)
                     position = last + len(staged)
                     after = take_claim(actor.channel, event, ACTIVE)
@@ -315,6 +315,8 @@ class Shard:
         self._staged.append(event)
         position = self._last + len(self._staged)
         claimed = actor.channel.claimed
+        if actor.position <= self._kept_position:
+            self._changed.add(event.channel_id)
         actor.take(event, position, self._limits, after)
         self._claimed += actor.channel.claimed - claimed
 
@@ -354,6 +356,7 @@ class Shard:
         self._staged.append(opened)
         actor = ChannelActor(apply(None, opened), self._last + len(self._staged))
         self._actors.add(actor)
+        self._changed.add(command.channel_id)
         for event in rest:
             self._take(actor, event)
         return Outcome(actor.view(), created=True)
@@ -383,7 +386,6 @@ class Shard:
         self._journal.append(self._staged)
         self._last = self._journal.commit()
         self.events_since_checkpoint += len(self._staged)
-        self._changed.update([event.channel_id for event in self._staged])
         self._staged = []
 
     def _now(self) -> TimeNs:

@@ -6,6 +6,7 @@ is a row of equal entries that ends at the channel's last sequence.
 """
 
 import struct
+from bisect import bisect_right
 from typing import Final
 
 import msgspec
@@ -17,7 +18,11 @@ ENTRY: Final = struct.Struct("<QQQ")
 AT: Final = struct.Struct("<Q")
 AT_OFFSET: Final = 16
 ENTRY_BYTES: Final = ENTRY.size
-POSITION_FROM_END: Final = 16
+POSITION_OFFSET: Final = 8
+
+LOOK_BYTES: Final = 8 * ENTRY_BYTES
+"""How often the oldest answers are looked at, in bytes of the window: they lie far from the newest,
+and to fetch them costs as much as all else that a claim costs here."""
 
 _pack = ENTRY.pack
 _at = _position = AT.unpack_from
@@ -50,10 +55,12 @@ class RetryWindow:
     def newer_than(self, position: int) -> bytes:
         """Return the entries whose claims lie above a position of the log, as `bytes` would."""
         entries = self._entries
-        start = len(entries)
-        while start and _position(entries, start - POSITION_FROM_END)[0] > position:
-            start -= ENTRY_BYTES
-        return bytes(entries[start:])
+        start = bisect_right(
+            range(len(self)),
+            position,
+            key=lambda index: _position(entries, index * ENTRY_BYTES + POSITION_OFFSET)[0],
+        )
+        return bytes(entries[start * ENTRY_BYTES :])
 
     def join(self, newer: bytes, kept: int) -> None:
         """Add entries as `newer_than` gave them; keep the newest `kept` of all."""
@@ -68,12 +75,13 @@ class RetryWindow:
         too_many = len(entries) - limits.claims_max * ENTRY_BYTES
         if too_many > 0:
             del entries[:too_many]
+        elif len(entries) % LOOK_BYTES:
+            return
         # Two old ones out for one in: all are gone soon, and no claim pays for many.
-        oldest_kept = at - limits.window_ns
-        if _at(entries, AT_OFFSET)[0] < oldest_kept:
-            del entries[:ENTRY_BYTES]
-            if _at(entries, AT_OFFSET)[0] < oldest_kept:
-                del entries[:ENTRY_BYTES]
+        oldest_kept, stale = at - limits.window_ns, 0
+        while stale < 2 * LOOK_BYTES and _at(entries, stale + AT_OFFSET)[0] < oldest_kept:
+            stale += ENTRY_BYTES
+        del entries[:stale]
 
     def by_sequence(self, last: int, sequence: int) -> FirstAnswer | None:
         """Return the answer to `sequence`, where `last` is the channel's newest; None if gone."""

@@ -1,6 +1,7 @@
 """Channels asleep: nobody can tell, but for the memory; and only so many fall asleep at a time."""
 
 import tempfile
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,43 @@ def test_a_tick_looks_at_so_many_at_most(tmp_path, monkeypatch):
         desk.shard.tick()
         counts.append(len(asleep(desk)))
     assert counts == [0, 0, 1, 3, 5]
+
+
+class Looked(deque):
+    """The channels that are awake, and how often one was looked at."""
+
+    looks = 0
+
+    def popleft(self):
+        self.looks += 1
+        return super().popleft()
+
+
+def test_when_none_may_sleep_all_are_left_alone_until_a_checkpoint_or_many_wake(tmp_path):
+    desk = sleeper(tmp_path)
+    night(desk)
+    desk.submit(*(item(name, 1, 1) for name in "abcd"))
+    order = desk.shard._actors._awake = Looked(desk.shard._actors._awake)
+    for _ in range(9):
+        desk.shard.tick()
+    assert (order.looks, names_asleep(desk)) == (4, "e")
+    desk.submit(item("a", 2, 2), spoiled(item("e", 1, 1)))  # a fourth more are awake: no reason yet
+    desk.shard.tick()
+    assert (order.looks, names_asleep(desk)) == (4, "")
+    night(desk)
+    assert names_asleep(desk) == "abcde"
+
+
+def test_channels_that_are_woken_for_nothing_sleep_again_without_a_checkpoint(tmp_path):
+    desk = sleeper(tmp_path)
+    night(desk)
+    desk.submit(item("a", 1, 1))
+    for _ in range(3):
+        desk.shard.tick()
+    desk.submit(*(spoiled(item(name, 1, 1)) for name in "bcde"))
+    assert names_asleep(desk) == ""
+    desk.shard.tick()
+    assert names_asleep(desk) == "bcde"
 
 
 def test_a_claim_that_is_held_finds_its_channel_though_that_sleeps(tmp_path):

@@ -135,6 +135,16 @@ def test_a_segment_can_be_read_alone(tmp_path):
     journal.close()
 
 
+def test_a_log_is_proven_by_itself_only_once_nothing_comes(tmp_path):
+    journal = ShardJournal(tmp_path, LogOptions())
+    for _ in range(3):  # while claims come the next frame proves the one before it
+        journal.append([make_event(events.FundingConfirmed)])
+        journal.commit()
+        assert not journal.idle()
+    assert [journal.idle() for _ in range(3)] == [True, False, False]
+    journal.close()
+
+
 # Density ------------------------------------------------------------------------------------------
 
 

@@ -76,7 +76,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     desk.open("a", "b")
     for number in range(1, 12):
         desk.submit(item("a", 10 * number, number), item("b", number, number))
-    desk.shard.tick()
+    desk.rest()
     desk.crash()
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -32,7 +32,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
         desk.submit(item("a", 10 * number, number), item("b", 20 * number, number))
     assert desk.words(item("a", 2_000, 5)) == ["amount_over_capacity"]
     desk.do(RequestClose, "b")
-    desk.shard.tick()
+    desk.rest()
     return desk
 
 

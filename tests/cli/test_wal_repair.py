@@ -26,7 +26,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pay(desk, 1)
     desk.restart(clean=True)
     pay(desk, ROUNDS + 1)
-    desk.shard.tick()
+    desk.rest()
     desk.crash()
     return directory
 

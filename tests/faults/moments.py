@@ -109,7 +109,7 @@ def story() -> Story:
             desk.submit(*(item("c", first + more) for more in range(count)))
             files.acknowledged = desk.shard.position
             if step % 2:
-                desk.shard.tick()
+                desk.rest()
         desk.shard.checkpoint()
         desk.submit(item("c", 7_000 * (life + 1)))
         files.acknowledged = desk.shard.position

@@ -195,7 +195,7 @@ def specimen() -> Specimen:
     _claims(desk, range(25, 27))
     desk.shard.checkpoint()
     _claims(desk, range(27, 29))
-    desk.shard.tick()
+    desk.rest()
     desk.crash()
     return read_specimen(files)
 

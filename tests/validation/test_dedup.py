@@ -66,11 +66,18 @@ def test_a_window_shrinks_to_a_lower_limit_as_soon_as_a_claim_comes():
     assert window.by_sequence(11, 9).amount == 9
 
 
-def test_answers_older_than_the_window_go_two_for_each_claim_that_comes():
-    window, _ = remembered([1] * 10, 100)  # at 1,000 to 10,000 ns
+def test_answers_older_than_the_window_go_sixteen_at_every_eighth_claim():
+    window, _ = remembered([1] * 47, 100)  # at 1,000 to 47,000 ns
     sizes = []
-    for at in (15_000, 15_000, 15_000, 15_000):
-        window.remember(11, 33, at, RetryLimits(100, 8_000))
+    for _ in range(18):
+        window.remember(48, 144, 48_000, RetryLimits(100, 28_000))
         sizes.append(len(window))
-    assert sizes == [9, 8, 7, 8]
-    assert window.by_sequence(14, 7).at == 7_000
+    assert sizes == [32, *range(33, 40), 37, *range(38, 47)]
+    assert bytes(window)[:24] == ENTRY.pack(20, 60, 20_000)
+
+
+@given(increments, st.integers(0, 130))
+def test_the_answers_newer_than_a_position_are_those_at_the_end(increments, position):
+    window, answers = remembered(increments, 100)
+    newer = [answer for answer in answers if answer.position > position]
+    assert window.newer_than(position) == bytes(window)[len(bytes(window)) - 24 * len(newer) :]
