@@ -75,18 +75,33 @@ class ControlTower(PaymentReader, PaymentWriter, Sequencer):
         """Return every payment that is in flight, then each change of any payment.
 
         A change that happens meanwhile may come twice, but never an older state after a newer one.
-        What is in flight waits to be read in memory, whatever `updates_max` says.
+        What is in flight is read page by page as there is room for it, the first page at once.
 
         Raises:
             PaymentDBError: too_many_subscriptions.
         """
-        subscription = Subscription(None, wake, self._updates_max)
-        subscription.hold()
+        subscription = Subscription(None, wake, self._updates_max, self._load)
         self._enter(subscription)
-        changed = subscription.begin(self._store.fetch_in_flight_payments())
-        for identifier in changed:
-            self._tell_again(subscription, identifier)
+        # What begins from here on is published.
+        try:
+            subscription.expect(self._store.counters().sequence_number)
+        except BaseException:
+            subscription.cancel()
+            raise
+        subscription.load()
         return subscription
+
+    def _load(self, subscription: Subscription) -> None:
+        """Give a subscription the next page of what was in flight when it began."""
+        if not subscription.hold():
+            return
+        try:
+            page = self._store.fetch_in_flight_payments(subscription.after, subscription.page_max)
+            for identifier in subscription.add_page(page):
+                self._tell_again(subscription, identifier)
+        except BaseException:
+            subscription.cancel()
+            raise
 
     def subscriptions(self) -> int:
         """Return how many there are."""

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from engine.payments import AttemptFailureReason, FailureReason, PaymentDBError, PaymentStatus
+from engine.payments.errors import StoreUnavailableError
 from engine.payments.interface import PaymentControl, PaymentReader, Sequencer
 from engine.payments.subscriptions import Subscription
 from engine.payments.tower import SUBSCRIPTIONS_MAX, ControlTower
@@ -37,8 +38,10 @@ def rest(subscription: Subscription) -> list[tuple[str, int]]:
 
 
 def waiting(subscription: Subscription) -> Iterator:
+    subscription.load()
     while (payment := subscription.take()) is not None:
         yield payment
+        subscription.load()
 
 
 def test_an_unknown_payment_is_not_watched(tower):  # row 197
@@ -207,12 +210,34 @@ def test_a_reader_that_is_too_slow_is_cut_off_and_told():
     assert len(rest(tower.subscribe_all())) == 20
 
 
-def test_much_that_is_in_flight_is_not_lagging():
+def test_much_that_is_in_flight_is_not_lagging_and_waits_in_the_store():
     tower = ControlTower(ModelDB(), updates_max=8)
     identifiers = [begun(tower) for _ in range(50)]
     everything = tower.subscribe_all()
     attempts_of(tower, identifiers[0], range(1, 3))
-    assert len(rest(everything)) == 54
+    told, most = [], 0
+    for payment in waiting(everything):
+        told.append(payment.info.identifier)
+        most = max(most, len(everything._waiting))
+    assert told == [*identifiers[:2], *identifiers[:1] * 4, *identifiers[2:]]
+    assert most <= 6
+
+
+def test_what_begins_later_is_told_once_and_by_its_changes():
+    tower = ControlTower(ModelDB(), updates_max=16)
+    first = [begun(tower) for _ in range(10)]
+    everything = tower.subscribe_all()
+    later = [begun(tower) for _ in range(5)]
+    told = [payment.info.identifier for payment in waiting(everything)]
+    assert sorted(told) == sorted(first + later)
+
+
+def test_a_reader_in_a_thread_is_given_page_after_page():
+    tower = ControlTower(ModelDB(), updates_max=8)
+    identifiers = [begun(tower) for _ in range(50)]
+    everything = tower.subscribe_all()
+    assert [everything.wait(0).info.identifier for _ in identifiers] == identifiers
+    assert everything.wait(0) is None
 
 
 def test_what_is_thinned_out_keeps_the_order_of_what_happened():
@@ -277,6 +302,62 @@ class Busy(ModelDB):
         found = super().fetch_in_flight_payments(*page)
         self.after()
         return found
+
+
+def test_pages_of_payments_that_are_gone_by_then_hold_nobody_up():
+    store = Busy()
+    tower = ControlTower(store, updates_max=4)
+    first, *gone, last = (begun(tower) for _ in range(5))
+    everything = tower.subscribe_all()
+
+    def delete_next() -> None:
+        if gone:
+            tower.fail_payment(gone[0], FailureReason.ERROR)
+            tower.delete_payment(gone.pop(0))
+
+    store.after = delete_next
+    assert [everything.wait(0).info.identifier for _ in range(2)] == [first, last]
+
+
+@pytest.mark.parametrize("part", ["counters", "fetch_in_flight_payments"])
+def test_a_stream_whose_store_fails_at_first_is_not_kept(monkeypatch, part):
+    tower = ControlTower(ModelDB())
+    begun(tower)
+    monkeypatch.setattr(tower._store, part, fails)
+    with pytest.raises(StoreUnavailableError):
+        tower.subscribe_all()
+    assert tower.subscriptions() == 0
+
+
+def test_a_stream_whose_store_fails_later_ends(monkeypatch):
+    tower = ControlTower(ModelDB(), updates_max=4)
+    for _ in range(3):
+        begun(tower)
+    everything = tower.subscribe_all()
+    monkeypatch.setattr(tower._store, "fetch_in_flight_payments", fails)
+    with pytest.raises(StoreUnavailableError):
+        list(everything)
+    assert everything.is_ended
+    assert tower.subscriptions() == 0
+
+
+def fails(*_: object) -> None:
+    raise StoreUnavailableError("gone")
+
+
+def test_a_page_is_fetched_by_one_thread_at_a_time_and_only_where_there_is_room():
+    store = Busy()
+    tower = ControlTower(store, updates_max=4)
+    for _ in range(4):
+        begun(tower)
+    everything = tower.subscribe_all()
+    pages = []
+    store.before = lambda: (pages.append(everything.after), everything.load())
+    everything.load()  # one waits, and there is room for as many again
+    everything.load()
+    everything.cancel()
+    everything.load()
+    assert pages == [1]
 
 
 def test_what_happens_while_a_stream_begins_is_told_once_and_as_it_is():
@@ -368,9 +449,10 @@ def test_a_reader_waits_in_a_thread_until_the_end():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whoever_begins_to_watch_amid_writers_never_sees_time_run_backwards(seed):
+@pytest.mark.parametrize("updates_max", [1_000, 200])
+def test_whoever_begins_to_watch_amid_writers_never_sees_time_run_backwards(seed, updates_max):
     """Subscriptions begin while four threads write; each must see every payment to its end."""
-    tower = ControlTower(ModelDB())
+    tower = ControlTower(ModelDB(), updates_max=updates_max)
     identifiers = [begun(tower) for _ in range(40)]
     watchers = []
 

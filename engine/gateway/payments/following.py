@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from engine.gateway.payments import answers
 from engine.gateway.payments.desk import PaymentsDesk
-from engine.gateway.payments.refusals import payments_off, sentence_of, status_of
+from engine.gateway.payments.refusals import payments_off, refusal
 from engine.gateway.payments.texts import octets_in
 from engine.gateway.problems import Problem
 from engine.payments import PaymentDBError
@@ -30,6 +30,8 @@ class _Stream:
     def __init__(self, identifier: bytes | None, heard: Callable[["_Stream"], None]) -> None:
         self.identifier = identifier
         self.subscription: Subscription
+        self.loading: asyncio.Task[None] | None = None
+        self.problem: Problem | None = None
         self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._is_told = False
@@ -125,23 +127,43 @@ class PaymentsFollowed:
 
     def _take(self, stream: _Stream) -> dict[str, Any] | None:
         subscription = stream.subscription
+        if stream.loading is None and subscription.wants_more:
+            stream.loading = asyncio.create_task(self._load(stream))
         is_ended = subscription.is_ended  # before the look: what comes after it is seen next time
         try:
             payment = subscription.take()
+            if stream.problem is not None:
+                raise stream.problem
         except PaymentDBError as lagged:
-            self._streams.pop(stream.identifier, None)
-            return _end(stream) | {
-                "error": lagged.code.value,
-                "error_code": status_of(lagged.code),
-                "error_message": sentence_of(lagged),
-            }
+            return self._cut_off(stream, refusal(lagged))
+        except Problem as problem:
+            return self._cut_off(stream, problem)
         if payment is not None:
             self._ready[stream] = None
             return {"type": "payment", **answers.payment(payment)}
-        if not is_ended:
+        if not is_ended or stream.loading is not None:  # which says why, if that ended it
             return None
         self._streams.pop(stream.identifier, None)
         return _end(stream)
+
+    async def _load(self, stream: _Stream) -> None:
+        """Have a thread fetch more of what was in flight at first."""
+        assert self._desk is not None
+        try:
+            await self._desk.call(lambda tower: stream.subscription.load())
+        except Problem as problem:
+            stream.problem = problem
+        stream.loading = None
+        self._hear(stream)
+
+    def _cut_off(self, stream: _Stream, problem: Problem) -> dict[str, Any]:
+        self._streams.pop(stream.identifier, None)
+        self._drop(stream)
+        return _end(stream) | {
+            "error": problem.code,
+            "error_code": problem.status,
+            "error_message": problem.detail,
+        }
 
     def _hear(self, stream: _Stream) -> None:
         if self._streams.get(stream.identifier) is stream:
@@ -151,6 +173,8 @@ class PaymentsFollowed:
     def _drop(self, stream: _Stream) -> None:
         self._ready.pop(stream, None)
         stream.subscription.cancel()
+        if stream.loading is not None:
+            stream.loading.cancel()
 
 
 def _keys(wanted: Wanted) -> dict[bytes | None, None]:

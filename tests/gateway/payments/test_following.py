@@ -9,6 +9,7 @@ import pytest
 from engine.gateway.payments.desk import PaymentsDesk
 from engine.gateway.payments.following import PaymentsFollowed
 from engine.gateway.payments.options import PaymentsOptions
+from engine.payments.errors import StoreUnavailableError
 from engine.payments.tower import ControlTower
 from tests.gateway.payments.shop import PREIMAGE, UNKNOWN
 from tests.payments.builders import begun, make_attempt, make_info, mk, settle, shard
@@ -285,3 +286,37 @@ async def test_a_slow_reader_of_one_payment_misses_steps_and_never_the_end(door)
         told = await stream(ws)
     assert told[-1] == "SUCCEEDED 30"
     assert len(told) <= 5
+
+
+async def test_a_stream_of_all_whose_store_fails_ends_and_says_so(door, monkeypatch):
+    async with model_behind(door, tower_updates_max=4) as desk, door.socket() as ws:
+        for _ in range(9):
+            begun(desk._tower)
+        fetch, pages = desk._tower._store.fetch_in_flight_payments, []
+
+        def fails_later(*page):
+            pages.append(page)
+            if len(pages) > 3:
+                raise StoreUnavailableError("gone")
+            return fetch(*page)
+
+        monkeypatch.setattr(desk._tower._store, "fetch_in_flight_payments", fails_later)
+        await following(ws, "all")
+        while (heard := await ws.heard())["type"] == "payment":
+            pass
+        assert (heard["type"], heard["payments"]) == ("payment_end", "all")
+        assert (heard["error"], heard["error_code"]) == ("unavailable", 503)
+        assert len(pages) == 4
+        assert await desk.call(ControlTower.subscriptions) == 0
+        await following(ws, [])
+        assert (await ws.ask("unsubscribe", payments="all"))["result"]["all_payments"] is False
+
+
+async def test_much_in_flight_does_not_wait_in_memory_for_a_slow_reader(door):
+    async with model_behind(door, tower_updates_max=8) as desk, door.socket() as ws:
+        identifiers = [begun(desk._tower).hex().upper() for _ in range(50)]
+        await following(ws, "all")
+        (subscription,) = desk._tower._of_all
+        assert len(subscription._waiting) <= 4
+        assert [(await ws.heard())["identifier"] for _ in identifiers] == identifiers
+        assert len(subscription._waiting) == 0
