@@ -166,6 +166,7 @@ def commented(pattern: re.Pattern[str]) -> list[str]:
     return [
         f"{name(path)}:{line} {text}"
         for path in EVERYTHING
+        if any(map(pattern.search, path.read_text().splitlines()))  # or it need not be read closely
         for line, text in comments(path)
         if pattern.search(text)
     ]

@@ -1,5 +1,8 @@
 """`paychan`: one verb per call, one module per noun."""
 
+import signal
+from types import FrameType
+
 import click
 
 from engine.cli.lazy import Commands, LazyGroup
@@ -69,7 +72,18 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the console script."""
+    signal.signal(signal.SIGTERM, _end_as_at_ctrl_c)
     cli(prog_name="paychan")
+
+
+def _end_as_at_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """Let a command tidy up when it is told to end: what it started, and its scratch files.
+
+    `serve` hears it in a way of its own once it runs.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a shell's background job
+        raise SystemExit(128 + number)
+    signal.raise_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":

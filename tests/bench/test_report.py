@@ -97,6 +97,7 @@ EVERYTHING = [
 ]
 
 
+@pytest.mark.slow
 def test_a_report_has_its_tables_and_plots_and_is_the_same_every_time(tmp_path):
     written = write_report(EVERYTHING, tmp_path / "one")
     write_report(EVERYTHING, tmp_path / "two")

@@ -38,7 +38,9 @@ async def open_all(engine, names=NAMES):
     assert [outcome.rejected for outcome in outcomes] == [None] * len(names)
 
 
-@pytest.mark.parametrize("placement", ["sharded", "dedicated"])
+@pytest.mark.parametrize(
+    "placement", ["sharded", pytest.param("dedicated", marks=pytest.mark.slow)]
+)
 async def test_what_was_answered_is_there_after_a_stop_and_a_start(tmp_path, placement):
     config = config_for(tmp_path, placement=placement)
     claims = [item(name, 10, 1) for name in NAMES]

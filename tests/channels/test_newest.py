@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -101,6 +102,7 @@ def open_all(desk: Desk) -> None:
         desk.open(name, capacity=45, sequencing=sequencing)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(batches, min_size=1, max_size=10))
 def test_no_history_leaves_more_accepted_than_can_be_redeemed(tmp_path_factory, history):

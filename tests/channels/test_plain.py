@@ -139,6 +139,7 @@ def played(steps):
         return told, events
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(steps, max_size=12))
 def test_a_shard_says_and_writes_the_same_without_the_quick_way(steps):

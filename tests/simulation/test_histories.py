@@ -60,6 +60,7 @@ def test_every_promise_holds_in_hundreds_of_histories():
     assert len(played) == len(MANY)
 
 
+@pytest.mark.slow
 def test_every_promise_holds_where_the_newest_claim_covers_the_others():
     played = [play(number, "newest") for number in QUICK]
     assert [f"{one.number}: {one.broken}" for one in played if one.broken] == []
