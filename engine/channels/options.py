@@ -19,7 +19,8 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes:
         tick_ms: How often a shard times out held claims, and looks whether nothing came since the
-            tick before: then it proves its newest frame durable.
+            tick before: then it proves its newest frame durable. Two ticks must fit into the 50 ms
+            within which a log is to be proven.
         checkpoint_events: Events between two checkpoints; each holds the channels that changed.
         checkpoint_channels: A checkpoint is made sooner when so many channels have changed: those
             are kept ready for use until then, and a shard stands still while they are gathered.
@@ -39,7 +40,7 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             that a small disk can be used as well.
     """
 
-    tick_ms: Positive = 25
+    tick_ms: Positive = 20
     checkpoint_events: Positive = 100_000
     checkpoint_channels: Positive = 32_768
     awake_channels_max: Annotated[int, Meta(ge=0, le=1_000_000_000)] = AWAKE_MAX

@@ -13,7 +13,7 @@ def file(tmp_path):
 def test_show_says_where_each_value_came_from(run, file, monkeypatch):
     monkeypatch.setenv("PAYCHAN_LANE__GATHER_MS", "3")
     seen = {row["key"]: (row["value"], row["origin"]) for row in run("config", "show").lines}
-    assert seen["shard.tick_ms"] == (25, "default")
+    assert seen["shard.tick_ms"] == (20, "default")
     assert seen["lane.gather_ms"] == (3, "environment PAYCHAN_LANE__GATHER_MS")
     given = run("config", "show", "--config", file).lines
     assert {"key": "shard.tick_ms", "value": 50, "origin": f"file {file}"} in given
