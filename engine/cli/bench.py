@@ -131,7 +131,7 @@ def memory(*, as_json: bool, full: bool, datadir: Path | None, channels: int | N
     """Bytes a channel; memory of a Ray actor of its own."""
     config = memory_bench.MemoryConfig(
         channels=channels or (FULL_CHANNELS if full else 5_000),
-        dedicated=(1, 10, 100) if full else (1, 4),
+        dedicated=(1, 10, 100) if full else (1,),
     )
     _show(asyncio.run(memory_bench.run(config, datadir)), as_json=as_json)
 
