@@ -371,12 +371,10 @@ class Shard:
     def _state(self, whole: bool) -> Iterator[bytes]:
         """Return all channels, or those that changed since the last checkpoint, as of now."""
         since = 0 if whole else self._kept_position
-        if since:
-            records = self._actors.records_since(since, self._changed)
-        else:
-            records = self._actors.records()
+        actors, changed = self._actors, self._changed
+        records = actors.records_since(since, changed) if since else actors.records()
         head = CheckpointHead(
-            EVENT_SCHEMA_VERSION, self._last, len(self._actors), self._claimed, self._last_at, since
+            EVENT_SCHEMA_VERSION, self._last, len(actors), self._claimed, self._last_at, since
         )
         return encode_checkpoint(head, records)
 

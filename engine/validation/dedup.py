@@ -22,7 +22,7 @@ POSITION_OFFSET: Final = 8
 
 LOOK_BYTES: Final = 8 * ENTRY_BYTES
 """How often the oldest answers are looked at, in bytes of the window: they lie far from the newest,
-and to fetch them costs as much as all else that a claim costs here."""
+and to fetch them for each claim would take a quarter to a half of what the window takes."""
 
 _pack = ENTRY.pack
 _at = _position = AT.unpack_from

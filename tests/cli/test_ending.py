@@ -1,29 +1,18 @@
 """A command that is told to end tidies up: no process of its own is left, and no scratch file."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.channels.processes import named, until
+
 WAIT_S = 60.0
 BENCH = [sys.executable, "-m", "engine.cli.main", "bench", "claims", "--runtime", "inline"]
-
-
-def engines_in(folder: Path) -> list[str]:
-    """Return the command lines of the engines that serve from below a folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if "serve" in command and str(folder) in " ".join(command):
-            found.append(" ".join(command))
-    return found
 
 
 @pytest.mark.slow
@@ -38,16 +27,15 @@ def test_a_bench_that_is_told_to_end_ends_its_engine_and_removes_its_files(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    engine = f"serve --datadir {tmp_path}"
     try:
-        give_up_at = time.monotonic() + WAIT_S
-        while not engines_in(tmp_path):
-            assert bench.poll() is None
-            assert time.monotonic() < give_up_at
-            time.sleep(0.05)
+        asyncio.run(until(lambda: named(engine) or bench.poll() is not None, WAIT_S))
+        (served,) = named(engine)
         bench.terminate()
         assert bench.wait(WAIT_S) == code
     finally:
         bench.kill()
         bench.wait()
-    assert engines_in(tmp_path) == []
+    # By its number: once its parent has gone it is below this process no more.
+    assert not Path(f"/proc/{served}").exists()
     assert list(tmp_path.iterdir()) == []

@@ -127,17 +127,15 @@ class PaymentsFollowed:
 
     def _take(self, stream: _Stream) -> dict[str, Any] | None:
         subscription = stream.subscription
+        if stream.problem is not None:
+            return self._cut_off(stream, stream.problem)
         if stream.loading is None and subscription.wants_more:
             stream.loading = asyncio.create_task(self._load(stream))
         is_ended = subscription.is_ended  # before the look: what comes after it is seen next time
         try:
             payment = subscription.take()
-            if stream.problem is not None:
-                raise stream.problem
         except PaymentDBError as lagged:
             return self._cut_off(stream, refusal(lagged))
-        except Problem as problem:
-            return self._cut_off(stream, problem)
         if payment is not None:
             self._ready[stream] = None
             return {"type": "payment", **answers.payment(payment)}
