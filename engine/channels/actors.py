@@ -11,6 +11,7 @@ next increment is made of channels that are awake, and a base of the very bytes 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -109,8 +110,10 @@ class Actors:
         They are to be read only. Of many that sleep in other states hardly one is decoded: the
         name of a channel's state is in its bytes.
         """
-        if len(self._ordered) != len(self._kept):
-            self._ordered = sorted(self._kept)
+        new = len(self._kept) - len(self._ordered)
+        if new:  # they came last, and none ever goes; two runs are merged, not sorted anew
+            self._ordered += sorted(islice(reversed(self._kept), new))
+            self._ordered.sort()
         name = state.encode()
         found: list[ChannelActor] = []
         for index in range(bisect_right(self._ordered, after), len(self._ordered)):

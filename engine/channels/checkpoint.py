@@ -30,8 +30,9 @@ _Stream = Iterator[tuple[bytes, int, ChannelRecord]]
 class CheckpointHead(msgspec.Struct, frozen=True, array_like=True):
     """What a checkpoint claims to hold; checked against what it does hold.
 
-    `channels` and `claimed_sum` (drops) are those of the whole state at `position`. `since` is the
-    position an increment builds on, 0 for a base; `records` how many channels lie here.
+    `channels` and `claimed_sum` (drops, see `as_claimed_sum`) are those of the whole state at
+    `position`. `since` is the position an increment builds on, 0 for a base; `records` how many
+    channels lie here.
     """
 
     schema: int
@@ -41,6 +42,14 @@ class CheckpointHead(msgspec.Struct, frozen=True, array_like=True):
     last_at: int
     since: int = 0
     records: int = 0
+
+
+def as_claimed_sum(claimed: int) -> int:
+    """Return what a head says of a sum of drops: its lowest 64 bits.
+
+    The drops of one channel fit them; those of 185 channels of the largest capacity do not.
+    """
+    return claimed & 0xFFFF_FFFF_FFFF_FFFF
 
 
 class RecoveryBroken(Exception):  # noqa: N818
@@ -71,7 +80,7 @@ _decode_records = msgspec.msgpack.Decoder(list[ChannelRecord]).decode
 
 def checkpoint_chunks(actors: Actors, position: int, last_at: int) -> Iterator[bytes]:
     """Yield a base of `actors` as of `position`, in chunks of bounded size."""
-    claimed = sum(actor.channel.claimed for actor in actors.values())
+    claimed = as_claimed_sum(sum(actor.channel.claimed for actor in actors.values()))
     head = CheckpointHead(EVENT_SCHEMA_VERSION, position, len(actors), claimed, last_at)
     return encode_checkpoint(head, actors.records())
 
@@ -138,7 +147,7 @@ def _take(state: State, position: int, chunks: Chunks) -> None:
                 _place(state, octets)
     except msgspec.DecodeError as error:
         raise _unreadable(position, error) from error
-    found = (position, len(state.actors), state.claimed_sum)
+    found = (position, len(state.actors), as_claimed_sum(state.claimed_sum))
     if found != (head.position, head.channels, head.claimed_sum):
         raise RecoveryBroken(f"checkpoint at {position} does not hold what its head says")
     state.position, state.last_at = position, TimeNs(head.last_at)
@@ -212,7 +221,7 @@ def merged(line: list[tuple[int, Chunks]]) -> Iterator[bytes]:
     streams = [_stream(index, *one) for index, one in enumerate(line)]
     totals = _Totals()
     yield from _chunked(map(encode_record, totals.counted(_newest(streams))))
-    if (totals.channels, totals.claimed) != (last.channels, last.claimed_sum):
+    if (totals.channels, as_claimed_sum(totals.claimed)) != (last.channels, last.claimed_sum):
         raise RecoveryBroken(f"the base merged at {last.position} does not add up")
 
 

@@ -95,7 +95,8 @@ class Covering:
             verdicts: On each claim; some are `COVERED`.
             at: The shard's clock.
             decide: Decides claims that are good or bad, one by one.
-            room: Whether anything can be accepted; where not, nothing needs a proof.
+            room: Whether anything can be accepted; where not, nothing needs a proof, and `decide`
+                must accept nothing either.
         """
         if room:
             answers, verdicts = self._take_runs(items, verdicts, at)

@@ -99,7 +99,8 @@ class ShardHost:
         )
         self._shard.known_verdicts = settings.known_verdicts
         self._space = SpaceWatch(directory, settings.shard, machine.room, machine.monotonic)
-        self._look_at_space()
+        self._space.look()
+        self._say_whether_there_is_room()
         self._merger = Merger(
             self._journal,
             directory,
@@ -114,7 +115,6 @@ class ShardHost:
         self._recovered_events = recovered.events
         self._recovery_ms = int((time.perf_counter() - started) * 1_000)
         self._turn = threading.Lock()
-        self._batches = self._busy_us = 0
         self._closed = False
         self._ticker = machine.ticker(self._tick, settings.shard.tick_ms / 1_000)
 
@@ -171,28 +171,25 @@ class ShardHost:
 
     def _step(self, step: Callable[[], object]) -> bytes:
         with self._turn:
-            started = time.perf_counter_ns()
             try:
-                answer = encode(step())
+                return encode(step())
             except BaseException as error:  # whatever it was, memory may be ahead of the disk
                 self._on_failure(error)
-            self._batches += 1
-            self._busy_us += (time.perf_counter_ns() - started) // 1_000
-            return answer
 
     def _tick(self) -> None:
-        self._look_at_space()  # a disk that hangs keeps the ticker, and no step
-        self._packer.look()
-        with self._turn:
-            if self._closed:
-                return
-            try:
+        try:
+            self._space.look()  # a disk that hangs keeps the ticker, and no step
+            self._packer.look()
+            with self._turn:
+                if self._closed:
+                    return
+                self._say_whether_there_is_room()
                 self._shard.tick()
                 self._checkpoint_when_due()  # between steps, so that no answer waits for it
                 self._merger.look()
                 self._packer.adopt()
-            except BaseException as error:  # as in a step
-                self._on_failure(error)
+        except BaseException as error:  # as in a step; a shard must not go on without its ticker
+            self._on_failure(error)
 
     def _checkpoint_when_due(self) -> None:
         shard, settings = self._shard, self._settings.shard
@@ -202,11 +199,11 @@ class ShardHost:
         ):
             shard.checkpoint()
 
-    def _look_at_space(self) -> None:
-        space, short = self._space, self._space.look()
+    def _say_whether_there_is_room(self) -> None:
+        space = self._space
         self._shard.no_room = (
             Rejected(RejectCode.STORAGE_FULL, space.limit_bytes, space.free_bytes)
-            if short
+            if space.is_short
             else None
         )
 
@@ -225,19 +222,15 @@ class ShardHost:
         shard, syncs = self._shard, self._journal.times
         return ShardStatistics(
             shard=self._settings.number,
-            epoch=shard.epoch,
-            pid=os.getpid(),
             position=shard.position,
             channels=shard.channels,
             held=shard.held,
-            batches=self._batches,
             commits=syncs.count,
-            events=shard.position,
-            busy_us=self._busy_us,
             sync_us_sum=syncs.sum_us,
             sync_us=list(syncs.counts),
             log_bytes=self._journal.bytes_written,
             checkpoints=self._journal.checkpoints,
+            spare_failures=self._journal.spare_failures,
             packed_segments=self._packer.packed,
             packed_saved_bytes=self._packer.bytes_saved,
             packing_failures=self._packer.failures,

@@ -1,4 +1,4 @@
-"""Gives the log its meaning: events in, events out. The only file of the engine that opens it.
+"""Gives the log its meaning: events in, events out. On a claim's way only this file opens it.
 
 How the events of a frame lie in its payload is `codec.py`'s to say.
 """
@@ -127,6 +127,11 @@ class ShardJournal:
     def checkpoints(self) -> int:
         """How many checkpoints of this incarnation count."""
         return self._log.statistics().snapshots
+
+    @property
+    def spare_failures(self) -> int:
+        """How often a segment could not be prepared ahead; the log makes it when it must."""
+        return self._log.statistics().spare_failures
 
     @property
     def checkpoint_bytes(self) -> int:

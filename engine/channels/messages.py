@@ -111,24 +111,21 @@ class ShardStatistics(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `covered` claims were accepted on the strength of a newer one; of `covered_checked` the shard
     checked the signature itself. `sync_us` counts syncs by the upper bounds of
-    `monitor.metrics.SYNC_BUCKETS_US`, one more for what was slower. `awake` channels are ready for
-    use, the others sleep.
+    `monitor.metrics.SYNC_BUCKETS_US`, one more for what was slower. `spare_failures` are segments
+    of the log that could not be prepared ahead. `awake` channels are ready for use, the others
+    sleep.
     """
 
     shard: int
-    epoch: int
-    pid: int
     position: int
     channels: int
     held: int
-    batches: int
     commits: int
-    events: int
-    busy_us: int
     sync_us_sum: int
     sync_us: list[int]
     log_bytes: int
     checkpoints: int
+    spare_failures: int
     packed_segments: int
     packed_saved_bytes: int
     packing_failures: int

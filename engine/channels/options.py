@@ -46,8 +46,8 @@ class ShardOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     awake_channels_max: Annotated[int, Meta(ge=0, le=1_000_000_000)] = AWAKE_MAX
     increments_max: Annotated[int, Meta(ge=2, le=1_000)] = 64
     log_kept: Literal["all", "checkpointed"] = "all"
-    segment_bytes: Annotated[int, Meta(ge=65_536, le=1 << 30)] = 64 << 20
-    segment_age_s: Positive = 900
+    segment_bytes: Annotated[int, Meta(ge=65_536, le=256 << 20)] = 64 << 20
+    segment_age_s: Annotated[int, Meta(ge=1, le=604_800)] = 900
     pack_after_s: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 3_600
     space_soft_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 512 << 20
     space_soft_percent: Annotated[int, Meta(ge=1, le=50)] = 2
@@ -75,7 +75,6 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         slow_sync_ms: A commit that takes longer is logged.
         unready_sync_ms: While commits, or answers of the shard, take longer, `/readyz` says no.
         buffered_max: Early claims whose later answers one gateway keeps track of, per shard.
-        overloaded_retry_ms: The hint given with a refusal for overload.
     """
 
     queue_claims_max: Positive = 16_384
@@ -92,7 +91,6 @@ class LaneOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     slow_sync_ms: Positive = 100
     unready_sync_ms: Positive = 1_000
     buffered_max: Positive = 16_384
-    overloaded_retry_ms: Positive = 100
 
 
 class PlacementOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

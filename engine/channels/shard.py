@@ -13,7 +13,7 @@ from typing import Final
 
 from engine.channels.actor import ChannelActor
 from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused, repeated
-from engine.channels.checkpoint import CheckpointHead, encode_checkpoint
+from engine.channels.checkpoint import CheckpointHead, as_claimed_sum, encode_checkpoint
 from engine.channels.codec import EVENT_SCHEMA_VERSION
 from engine.channels.covering import Covering
 from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
@@ -75,7 +75,7 @@ class Shard:
         self.known_verdicts = EVERY_VERDICTS
         """The verdicts that verifiers of this engine give; no others are believed."""
         self.no_room: Rejected | None = None
-        """What new claims and channels are refused with while the disk is nearly full."""
+        """What new claims and channels are refused with, without room; set between steps only."""
         self.events_since_checkpoint = recovered.events
         self.verdicts_refused = 0
 
@@ -373,8 +373,9 @@ class Shard:
         since = 0 if whole else self._kept_position
         actors, changed = self._actors, self._changed
         records = actors.records_since(since, changed) if since else actors.records()
+        claimed = as_claimed_sum(self._claimed)
         head = CheckpointHead(
-            EVENT_SCHEMA_VERSION, self._last, len(actors), self._claimed, self._last_at, since
+            EVENT_SCHEMA_VERSION, self._last, len(actors), claimed, self._last_at, since
         )
         return encode_checkpoint(head, records)
 

@@ -14,18 +14,11 @@ from engine.cli.failures import ExitCode, Failure
 from engine.cli.output import Output, progress
 from engine.cli.signing import sign, verify
 from engine.core.claim import Claim
-from engine.core.rejections import RejectCode
+from engine.core.rejections import NOT_NOW
 
 if TYPE_CHECKING:
     from engine.client import Result
 
-UNDECIDED: Final = frozenset(
-    {
-        RejectCode.UNAVAILABLE.value,
-        RejectCode.OVERLOADED.value,
-        RejectCode.STORAGE_FULL.value,
-    }
-)
 RESULT_COLUMNS: Final = ("channel_id", "sequence", "amount", "status", "code", "position")
 CLAIM_COLUMNS: Final = ("sequence", "amount", "position", "at")
 
@@ -121,7 +114,7 @@ def _previous(text: str) -> bytes | int:
 def _verdict(result: "Result") -> ExitCode:
     if result.is_durable:
         return ExitCode.DONE
-    if result.status == "buffered" or result.code in UNDECIDED:
+    if result.status == "buffered" or result.code in NOT_NOW:
         return ExitCode.FAILED
     return ExitCode.REJECTED
 

@@ -10,15 +10,12 @@ from typing import Any, Final
 import click
 import msgspec
 
+from engine.core.rejections import IN_DROPS
+
 Row = Mapping[str, Any]
 
 DROPS_FIELDS: Final = frozenset({"amount", "claimed", "available", "redeemed", "capacity"})
 """Fields that JSON carries as decimal strings, as the HTTP API does."""
-
-CODES_IN_DROPS: Final = frozenset(
-    {"amount_not_increasing", "amount_over_capacity", "sequence_conflict", "conflict"}
-)
-"""Codes whose `expected` and `actual` are drops too."""
 
 LINES_PER_TABLE: Final = 1_000
 """Rows of a long answer that are laid out together; the whole need not fit in memory."""
@@ -77,7 +74,7 @@ def plain(value: msgspec.Struct | Row) -> dict[str, Any]:
     if isinstance(value, msgspec.Struct):
         value = {name: getattr(value, name) for name in value.__struct_fields__}
     drops = DROPS_FIELDS
-    if value.get("code") in CODES_IN_DROPS:
+    if value.get("code") in IN_DROPS:
         drops |= {"expected", "actual"}
     return {
         name: str(field) if name in drops and isinstance(field, int) else _plain(field)
@@ -133,8 +130,11 @@ def _parts(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str,
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a callback (done, all) that moves a bar on standard error, where that is a terminal."""
+def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a callback (done, all) that moves a bar on standard error, where that is a terminal.
+
+    `all` is None where nobody knows it.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return

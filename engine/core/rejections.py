@@ -56,6 +56,19 @@ RETRYABLE: Final = frozenset(
 )
 """Codes after which the same claim, sent again unchanged, may be accepted."""
 
+NOT_NOW: Final = frozenset({RejectCode.OVERLOADED, RejectCode.UNAVAILABLE, RejectCode.STORAGE_FULL})
+"""Codes that say nothing of the claim, only that this is not the moment."""
+
+IN_DROPS: Final = frozenset(
+    {
+        RejectCode.AMOUNT_NOT_INCREASING,
+        RejectCode.AMOUNT_OVER_CAPACITY,
+        RejectCode.SEQUENCE_CONFLICT,
+        RejectCode.CONFLICT,
+    }
+)
+"""Codes whose `expected` and `actual` are drops; those of the others are plain numbers."""
+
 _MESSAGES: Final = {
     RejectCode.MALFORMED: "not a well-formed request: {detail}",
     RejectCode.UNKNOWN_CHANNEL: "no channel with this id is open here",

@@ -1,12 +1,21 @@
 """⑩ What goes out: results, channels and balances in either form of the wire."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from engine.channels.intake.router import ClaimLike
+from engine.channels.intake.submission import Submission
 from engine.channels.intake.views import BalanceSeen
 from engine.channels.messages import Answer, ChannelView, Status
-from engine.core.rejections import RETRYABLE, RejectCode, Rejected, message_for
-from engine.gateway.forms import Form
+from engine.core.rejections import (
+    IN_DROPS,
+    NOT_NOW,
+    RETRYABLE,
+    RejectCode,
+    Rejected,
+    message_for,
+)
+from engine.gateway.forms import Form, Malformed
 from engine.gateway.problems import RETRY_AFTER_MS
 
 STATUS_WORDS: Final = {
@@ -15,18 +24,6 @@ STATUS_WORDS: Final = {
     Status.BUFFERED: "buffered",
     Status.REJECTED: "rejected",
 }
-NOT_NOW: Final = frozenset({RejectCode.OVERLOADED, RejectCode.UNAVAILABLE, RejectCode.STORAGE_FULL})
-"""Codes that say nothing of the claim, only that this is not the moment."""
-
-IN_DROPS: Final = frozenset(
-    {
-        RejectCode.AMOUNT_NOT_INCREASING,
-        RejectCode.AMOUNT_OVER_CAPACITY,
-        RejectCode.SEQUENCE_CONFLICT,
-        RejectCode.CONFLICT,
-    }
-)
-"""Codes whose `expected` and `actual` are drops; those of the others are plain numbers."""
 
 
 def position_of(shard: int, number: int) -> str:
@@ -37,6 +34,16 @@ def position_of(shard: int, number: int) -> str:
 def malformed(detail: str) -> Answer:
     """Return the answer to a claim that is none."""
     return Answer(Status.REJECTED, RejectCode.MALFORMED, detail=detail)
+
+
+def results(
+    claims: Sequence[ClaimLike | Malformed], submission: Submission, form: Form
+) -> list[dict[str, Any]]:
+    """Return the result objects of what came, in order."""
+    return [
+        result(None if isinstance(claim, Malformed) else claim, answer, shard, form)
+        for claim, answer, shard in zip(claims, submission.answers, submission.shards, strict=True)
+    ]
 
 
 def result(claim: ClaimLike | None, answer: Answer, shard: int, form: Form) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from engine.channels.messages import Answer, Status
 from engine.core.claim import Claim
 from engine.core.rejections import Rejected
 from engine.core.types import CHANNEL_ID_BYTES
-from engine.gateway.answers import result
+from engine.gateway.answers import result, results
 from engine.gateway.asgi import ClientGone, Receive, Scope, Send, header, read_body, respond
 from engine.gateway.forms import JSON, MSGPACK, Form, Malformed, octets_of
 from engine.gateway.problems import Problem, malformed, not_allowed, refused, stopping
@@ -42,9 +42,6 @@ class ClaimsDoor:
             reader, form = _reader_of(scope)
             body = await read_body(scope, receive, self._state.options)
             claims = reader.claims(body)
-            if len(claims) > self._state.options.claims_per_call_max:
-                most = self._state.options.claims_per_call_max
-                raise Problem(413, "malformed", f"a call has at most {most} claims")
             if self._state.draining:
                 raise stopping()
             submission = await self._decided(claims)
@@ -55,13 +52,7 @@ class ClaimsDoor:
         except ClientGone:
             return
         else:
-            results = [
-                result(None if isinstance(claim, Malformed) else claim, answer, shard, form)
-                for claim, answer, shard in zip(
-                    claims, submission.answers, submission.shards, strict=True
-                )
-            ]
-            await _answer(send, 200, form, {"results": results})
+            await _answer(send, 200, form, {"results": results(claims, submission, form)})
 
     async def one(self, scope: Scope, receive: Receive, send: Send, channel: str) -> None:
         """Answer a single claim: 200 accepted or duplicate, 202 buffered, else a problem."""

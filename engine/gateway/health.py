@@ -34,6 +34,8 @@ def not_ready_because(state: GatewayState) -> list[str]:
     A disk without room is no reason: reads, closes and settlements go on here, and must get in.
     """
     reasons = [f"shard {lane.shard.number} is down" for lane in _lanes(state) if not lane.is_up]
+    if not state.pool.statistics().workers_up:
+        reasons.append("no verifier is up")
     reasons += [slow for lane in _lanes(state) if (slow := lane.vitals.slow_because())]
     if state.draining:
         reasons.append("stopping: finishing what is under way")
@@ -120,6 +122,8 @@ class MetricsPage:
 
     def _of_verifiers(self) -> Iterator[Metric]:
         seen = self._state.pool.statistics()
+        up = _gauge("paychan_verifiers_up")
+        up.add_metric([], seen.workers_up)
         queue = _gauge("paychan_verify_queue_length")
         queue.add_metric([], seen.queue_length)
         batches = _counter("paychan_verify_batches_total")
@@ -127,7 +131,7 @@ class MetricsPage:
         retries = _counter("paychan_verify_retries_total", "reason")
         for reason, count in seen.retries.items():
             retries.add_metric([reason], count)
-        yield from (queue, batches, retries)
+        yield from (up, queue, batches, retries)
 
     def _of_lanes(self) -> Iterator[Metric]:
         queued = _gauge("paychan_lane_queue_claims", "shard")
@@ -165,6 +169,9 @@ class MetricsPage:
         verdicts = _counter("paychan_verdicts_refused_total", "shard")
         covered = _counter("paychan_covered_claims_total", "shard")
         checked = _counter("paychan_covered_claims_checked_total", "shard")
+        spares = _counter("paychan_log_spare_failures_total", "shard")
+        checkpoints = _counter("paychan_checkpoints_total", "shard")
+        resident = _gauge("paychan_shard_resident_bytes", "shard")
         packed = _counter("paychan_log_packed_segments_total", "shard")
         saved = _counter("paychan_log_packed_saved_bytes_total", "shard")
         failures = _counter("paychan_log_packing_failures_total", "shard")
@@ -180,13 +187,16 @@ class MetricsPage:
             verdicts.add_metric(shard, seen.verdicts_refused)
             covered.add_metric(shard, seen.covered)
             checked.add_metric(shard, seen.covered_checked)
+            spares.add_metric(shard, seen.spare_failures)
+            checkpoints.add_metric(shard, seen.checkpoints)
+            resident.add_metric(shard, seen.rss_bytes)
             packed.add_metric(shard, seen.packed_segments)
             saved.add_metric(shard, seen.packed_saved_bytes)
             failures.add_metric(shard, seen.packing_failures)
             for rule, count in seen.risk_refused.items():
                 risk.add_metric([*shard, rule], count)
         yield from (syncs, channels, awake, held, position, written, risk, verdicts)
-        yield from (covered, checked, packed, saved, failures)
+        yield from (covered, checked, spares, checkpoints, resident, packed, saved, failures)
 
 
 async def _ask(lane: Lane) -> ShardStatistics | None:

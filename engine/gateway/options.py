@@ -15,7 +15,6 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         body_bytes_max: Largest body of a call, and largest frame on a WebSocket.
-        claims_per_call_max: Claims in one call or frame.
         head_bytes_max: Largest head of a call.
         head_timeout_s: How long the head of a call may take to come.
         body_timeout_s: How long a body may take to come.
@@ -31,7 +30,6 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8480
     body_bytes_max: Positive = 2 << 20
-    claims_per_call_max: Positive = 4_096
     head_bytes_max: Positive = 64 << 10
     head_timeout_s: Positive = 10
     body_timeout_s: Positive = 10

@@ -22,7 +22,7 @@ from engine.channels.intake.calls import CallsFull
 from engine.channels.intake.submission import Submission
 from engine.core.claim import signing_message
 from engine.core.types import CHANNEL_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES_MAX
-from engine.gateway.answers import balance, binary, channel, result
+from engine.gateway.answers import balance, binary, channel, results
 from engine.gateway.asgi import Message, Receive, Scope, Send
 from engine.gateway.envelope import failure, success, text
 from engine.gateway.following import BalancesFollowed
@@ -290,13 +290,7 @@ class Connection:
         claims = [JSON_READER.one_or_why(raw) for raw in asked.claims]
 
         def render(submission: Submission) -> Message:
-            results = [
-                result(None if isinstance(claim, Malformed) else claim, given, shard, JSON)
-                for claim, given, shard in zip(
-                    claims, submission.answers, submission.shards, strict=True
-                )
-            ]
-            return text(success(asked, {"results": results}))
+            return text(success(asked, {"results": results(claims, submission, JSON)}))
 
         self._submit(claims, render)
 

@@ -454,3 +454,23 @@ def test_the_totals_are_those_of_the_channels(desk):
     assert (said.claimed_sum, said.channels, said.position) == (claimed, 5, desk.shard.position)
     assert said.last_at == NOON
     assert record_of(desk.shard._actors[channel_id("a")]).kept == ALL_KEPT
+
+
+def test_more_drops_than_64_bits_hold_are_in_checkpoints_and_bases(tmp_path):
+    largest = 10**17
+    names = [f"rich {number}" for number in range(190)]
+    desk = Desk(tmp_path)
+    desk.open(*names, capacity=largest)
+    desk.submit(*(item(name, largest, 1) for name in names))
+    assert sum(desk.view(name).channel.claimed for name in names) > 1 << 64
+    assert desk.shard.checkpoint(wait=True)
+    desk.open("one more")
+    assert desk.shard.checkpoint(wait=True)
+    desk.log._log.settle_snapshot(wait=True)
+    line, live = line_of(desk), desk.live_hash()
+    base = desk.shard.position, merged(again(line))
+    assert len(line) == 2
+    assert state_hash(load(again(line)).actors) == state_hash(load([base]).actors) == live
+    desk.crash()
+    desk.start()
+    assert desk.live_hash() == live

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from typing import get_type_hints
 
 import pytest
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from engine.channels.options import ShardOptions
 from engine.channels.timers import SystemClock, Ticker
 from engine.core import transition
 from engine.core.invariants import InvariantBroken
+from engine.core.rejections import RejectCode
 from engine.validation.options import RiskOptions, ValidationOptions
 from engine.verify.seal import load_or_create_seal_key
 from engine.verify.worker import VerifierWorker
@@ -411,3 +413,40 @@ def test_a_shard_waits_a_moment_for_the_log_of_a_process_that_was_just_killed(tm
     harness.open("a")
     assert harness.ended == []
     harness.host.close()
+
+
+# Settings -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["segment_bytes", "segment_age_s"])
+def test_the_log_takes_every_setting_that_a_shard_may_have(name):
+    (bounds,) = get_type_hints(ShardOptions, include_extras=True)[name].__metadata__
+    for value in (bounds.ge, bounds.le):
+        assert LogOptions(**{name: value})
+
+
+# The ticker ---------------------------------------------------------------------------------------
+
+
+def test_whether_there_is_room_does_not_change_within_a_step(harness):
+    looked = threading.Event()
+    harness.host._packer.look = looked.set  # the last that a tick does without the turn
+    harness.host._space.is_short = True
+    harness.host._space._look_at = float("inf")
+    with harness.host._turn:  # a step is under way
+        ticker = threading.Thread(target=harness.host._tick)
+        ticker.start()
+        looked.wait()
+        assert harness.host._shard.no_room is None
+    ticker.join()
+    assert harness.host._shard.no_room.code is RejectCode.STORAGE_FULL
+    assert harness.ended == []
+
+
+@pytest.mark.parametrize("part", ["_space", "_packer"])
+def test_a_shard_does_not_go_on_without_its_ticker(harness, monkeypatch, part):
+    error = RuntimeError("nobody thought of this")
+    monkeypatch.setattr(getattr(harness.host, part), "look", fails(error))
+    with pytest.raises(ProcessEnded):
+        harness.host._tick()
+    assert harness.ended == [error]

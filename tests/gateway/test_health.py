@@ -52,6 +52,15 @@ async def test_an_engine_without_one_of_its_shards_is_alive_and_not_ready(door):
         lane._up.set()
 
 
+async def test_an_engine_without_a_verifier_is_alive_and_not_ready(door, monkeypatch):
+    for seat in door.state.pool._seats:
+        monkeypatch.setattr(seat, "up", False)
+    answer = await door.get("/readyz")
+    assert (answer.status, answer.json["detail"]) == (503, "no verifier is up")
+    assert (await door.get("/livez")).status == 200
+    assert (await scraped(door))["paychan_verifiers_up", ()] == 0
+
+
 async def test_the_server_says_version_and_sizes(door):
     server = (await door.get("/v1/server")).json
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", server["version"])
