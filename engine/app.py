@@ -97,14 +97,20 @@ class Engine:
 
         Raises:
             LookupError: no shard serves this channel.
-            BeforeTheLog, RecoveryBroken, CorruptLogError: see `channels.history.channel_at`.
+            BeforeTheLog, RecoveryBroken, CorruptLogError: see
+                `channels.offline.history.channel_at`.
         """
         directory = shard_directory(self._datadir, self.router.shard_of(channel_id))
         limits = self.config.validation.retries
         return await asyncio.to_thread(channel_at, directory, channel_id, until, limits, events_max)
 
     async def _start_shard(self, number: int) -> Lane:
-        return await self._start_lane(await start_shard(self.config, self._runtime, number))
+        """Start a shard while others serve; one that does not start ends nobody else."""
+        try:
+            return await self._start_lane(await start_shard(self.config, self._runtime, number))
+        except StartFailed as error:
+            log.error("shard_not_started", shard=number, error=str(error))
+            raise ShardDown(str(error)) from error
 
     async def _start_lane(self, shard: Shard) -> Lane:
         """Return the lane to a shard that was started, once it has recovered."""

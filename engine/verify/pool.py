@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import msgspec
+import structlog
 
 from engine.ports import VerdictWorker
 from engine.verify.batch import (
@@ -24,6 +25,8 @@ from engine.verify.batch import (
 from engine.verify.errors import MalformedBatchError, VerifierUnavailableError
 from engine.verify.options import VerifyOptions
 from engine.verify.seal import SEAL_BYTES
+
+log: Final = structlog.get_logger()
 
 Result = TypeVar("Result")
 
@@ -55,7 +58,6 @@ class VerifyStatistics(msgspec.Struct, frozen=True):
         queue_length: Batches in the pool now, waiting or at a worker.
         workers_up: Workers that may be asked now.
         busy_s: Seconds batches spent at workers, summed over batches.
-        last_error: What the last failing worker said; empty when none failed or none spoke.
     """
 
     batches: int
@@ -66,7 +68,6 @@ class VerifyStatistics(msgspec.Struct, frozen=True):
     queue_length: int
     workers_up: int
     busy_s: float
-    last_error: str
 
 
 @dataclass(eq=False, slots=True)
@@ -86,6 +87,10 @@ class _Failure:
     reason: RetryReason
     error: BaseException | None = None
 
+    def words(self) -> dict[str, str]:
+        """Return what a log line says of it."""
+        return {"reason": self.reason.value, "error": repr(self.error) if self.error else ""}
+
 
 @dataclass(slots=True)
 class _Counts:
@@ -95,7 +100,6 @@ class _Counts:
     restarts: int = 0
     queue_length: int = 0
     busy_s: float = 0.0
-    last_error: str = ""
     retries: Counter[RetryReason] = field(default_factory=Counter)
 
 
@@ -150,7 +154,6 @@ class VerifierPool:
             queue_length=counts.queue_length,
             workers_up=sum(seat.up for seat in self._seats),
             busy_s=counts.busy_s,
-            last_error=counts.last_error,
         )
 
     async def verify(self, blob: bytes, count: int) -> bytes:
@@ -255,16 +258,16 @@ class VerifierPool:
     def _blame(self, seat: _Seat, life: int, failure: _Failure) -> None:
         """Count `failure`, and restart the worker unless it is a new one already."""
         self._counts.retries[failure.reason] += 1
-        if failure.error is not None:
-            self._counts.last_error = repr(failure.error)
         replaced = not seat.up or seat.life != life
         if failure.reason is RetryReason.MALFORMED or replaced or self._closed:
             return
         seat.up = False
+        log.warning("verifier_failed", verifier=self._seats.index(seat), **failure.words())
         self._own(asyncio.create_task(self._restart(seat)))
 
     async def _restart(self, seat: _Seat) -> None:
         """Try until a fresh worker sits in `seat`; owned by the pool, ended by `aclose`."""
+        number = self._seats.index(seat)
         while not seat.up:
             await self._sleep(self._pause_s(seat.failures_in_row))
             seat.failures_in_row += 1
@@ -273,11 +276,12 @@ class VerifierPool:
                 async with asyncio.timeout(self._options.restart_timeout_s):
                     await seat.worker.restart()
             except Exception as error:  # whatever keeps a worker down, only trying again helps
-                self._counts.last_error = repr(error)
+                log.error("verifier_not_started", verifier=number, error=repr(error))
                 continue
             seat.life += 1
             seat.seals.clear()
             seat.up = True
+        log.info("verifier_started_again", verifier=number)
         self._wake()
 
     def _pause_s(self, failures_in_row: int) -> float:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from engine.verify.batch import encode_batch, with_probes
 from engine.verify.errors import (
@@ -181,11 +182,14 @@ async def test_a_lone_verifier_is_asked_again_once_it_is_restarted():
 
 
 async def test_the_cause_of_the_last_failure_is_told():
-    async with make_pool(Fake(dies, after=dies)) as pool:
-        with pytest.raises(VerifierUnavailableError) as unavailable:
-            await pool.verify(BLOB, len(CLAIMS))
-        assert isinstance(unavailable.value.__cause__, ConnectionResetError)
-        assert "the process is gone" in pool.statistics().last_error
+    with capture_logs() as lines:
+        async with make_pool(Fake(dies, after=dies)) as pool:
+            with pytest.raises(VerifierUnavailableError) as unavailable:
+                await pool.verify(BLOB, len(CLAIMS))
+    assert isinstance(unavailable.value.__cause__, ConnectionResetError)
+    assert [line["event"] for line in lines][:2] == ["verifier_failed", "verifier_started_again"]
+    assert (lines[0]["verifier"], lines[0]["reason"]) == (0, "raised")
+    assert "the process is gone" in lines[0]["error"]
 
 
 @pytest.mark.parametrize("blob", [b"", b"\x95", BLOB[:-1], BLOB + b"\0", b"\x96" + BLOB[1:]])
@@ -336,14 +340,21 @@ async def test_a_verifier_that_will_not_start_is_tried_again_with_growing_pauses
         await asyncio.sleep(0)
 
     options = VerifyOptions(restart_backoff_s=0.2, restart_backoff_max_s=1.0)
-    async with VerifierPool([Stubborn(dies), Fake()], options, sleep) as pool:
-        await pool.verify(BLOB, len(CLAIMS))
-        assert pool.statistics().workers_up == 1
-        await tried_enough.wait()
-        await settle()
-        assert pool.statistics().workers_up == 2
-        assert pool.statistics().restarts == 6
+    with capture_logs() as lines:
+        async with VerifierPool([Stubborn(dies), Fake()], options, sleep) as pool:
+            await pool.verify(BLOB, len(CLAIMS))
+            assert pool.statistics().workers_up == 1
+            await tried_enough.wait()
+            await settle()
+            assert pool.statistics().workers_up == 2
+            assert pool.statistics().restarts == 6
     assert pauses == [0.0, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert [line["event"] for line in lines] == [
+        "verifier_failed",
+        *["verifier_not_started"] * 5,
+        "verifier_started_again",
+    ]
+    assert lines[1]["error"] == "OSError('no process to be had')"
 
 
 async def test_a_verifier_that_comes_up_and_fails_at_once_is_restarted_ever_more_slowly():

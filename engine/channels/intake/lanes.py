@@ -1,10 +1,11 @@
 """The lanes of an engine, one kind per placement. See `router.Lanes`."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
-from engine.channels.intake.calls import CallsFull
 from engine.channels.intake.lane import Lane
+from engine.channels.intake.router import NoShardLeft
 from engine.channels.messages import decode_views
 from engine.channels.placement import slot_of
 
@@ -31,6 +32,9 @@ class ShardedLanes:
         """Return the lane of the channel's slot."""
         return self._by_slot[slot_of(channel_id)]
 
+    def opened(self, channel_id: bytes, *, is_open: bool) -> None:
+        """See `router.Lanes`; a slot has its shard, open or not."""
+
 
 class DedicatedLanes:
     """A shard for each channel, started when the channel is opened."""
@@ -40,6 +44,8 @@ class DedicatedLanes:
         self._channels_max = channels_max
         self._by_channel: dict[bytes, Lane] = {}
         self._lanes: list[Lane] = []
+        self._open: set[bytes] = set()
+        self._asked: Counter[bytes] = Counter()
         self._opening = asyncio.Lock()
 
     async def adopt(self, lanes: Sequence[Lane]) -> None:
@@ -49,6 +55,7 @@ class DedicatedLanes:
             for view in decode_views(await lane.shard.ask("page", b"", 1, "")):
                 if view is not None:
                     self._by_channel[view.channel.terms.channel_id] = lane
+                    self._open.add(view.channel.terms.channel_id)
 
     def all(self) -> Sequence[Lane]:
         """Return every lane, by number of shard."""
@@ -64,10 +71,24 @@ class DedicatedLanes:
             lane = self._by_channel.get(channel_id)
             if lane is None:
                 if len(self._by_channel) >= self._channels_max:
-                    raise CallsFull
+                    raise NoShardLeft(
+                        f"{self._channels_max} channels have a shard of their own, and no more may:"
+                        " `placement.dedicated_channels_max`"
+                    )
                 lane = await self._empty_lane()
                 self._by_channel[channel_id] = lane
+            self._asked[channel_id] += 1
         return lane
+
+    def opened(self, channel_id: bytes, *, is_open: bool) -> None:
+        """Let another channel have the shard of one that was never opened."""
+        self._asked[channel_id] -= 1
+        if is_open:
+            self._open.add(channel_id)
+        if not self._asked[channel_id]:
+            del self._asked[channel_id]
+            if channel_id not in self._open:
+                del self._by_channel[channel_id]
 
     async def _empty_lane(self) -> Lane:
         """Return a shard that was started for an opening which never came, else a new one."""

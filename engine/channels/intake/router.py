@@ -27,6 +27,9 @@ PAGES_WAITING_MAX = 64
 LOOKUPS_MAX = 32_768
 """Claims that may wait for a look at their channel."""
 
+READ_AGAIN_S = 0.1
+"""How long after a shard went down it is asked again for what is to be read."""
+
 
 class ClaimLike(Protocol):
     """A claim with its syntax checked, however it came."""
@@ -58,8 +61,15 @@ class Lanes(Protocol):
         """Return the lane a new channel belongs to, making one where each has its own.
 
         Raises:
-            CallsFull: no more channels can have a shard of their own.
+            NoShardLeft: no more channels can have a shard of their own.
         """
+
+    def opened(self, channel_id: bytes, *, is_open: bool) -> None:
+        """Say what became of an opening that was given a lane, once for each time."""
+
+
+class NoShardLeft(Exception):  # noqa: N818  (a state, as queue.Full)
+    """As many channels have a shard of their own as may; the message says so to people."""
 
 
 class Router:
@@ -222,12 +232,15 @@ class Router:
     async def execute(self, command: AnyCommand) -> Outcome:
         """Have a command done; `unavailable` where the outcome is unknown."""
         try:
-            lane = await self._lane_for(command)
-            if lane is None:
-                return Outcome(rejected=Rejected(RejectCode.UNKNOWN_CHANNEL))
-            if lane.is_given_up:
-                raise ShardDown("it has not answered for long")
-            outcome = await lane.commands.call(command)
+            if isinstance(command, OpenChannel):
+                lane, outcome = await self._open(command)
+            else:
+                found = self._lanes.find(command.channel_id)
+                if found is None:
+                    return Outcome(rejected=Rejected(RejectCode.UNKNOWN_CHANNEL))
+                lane, outcome = found, await _done(found, command)
+        except NoShardLeft as error:
+            return Outcome(rejected=Rejected(RejectCode.CONFLICT, detail=str(error)))
         except CallsFull:
             return Outcome(rejected=Rejected(RejectCode.OVERLOADED))
         except ShardDown:
@@ -244,10 +257,18 @@ class Router:
             raise LookupError(channel_id.hex())
         return lane.shard.number
 
-    async def _lane_for(self, command: AnyCommand) -> Lane | None:
-        if isinstance(command, OpenChannel):
-            return await self._lanes.for_opening(command.channel_id)
-        return self._lanes.find(command.channel_id)
+    async def _open(self, command: OpenChannel) -> tuple[Lane, Outcome]:
+        lane = await self._lanes.for_opening(command.channel_id)
+        may_be_open = True
+        try:
+            outcome = await _done(lane, command)
+            may_be_open = outcome.view is not None
+        except CallsFull:
+            may_be_open = False
+            raise
+        finally:
+            self._lanes.opened(command.channel_id, is_open=may_be_open)
+        return lane, outcome
 
     # Reads --------------------------------------------------------------------------------------
 
@@ -323,7 +344,7 @@ class Router:
             except ShardDown:
                 if lane.is_given_up or asyncio.get_running_loop().time() >= give_up_at:
                     raise
-                await asyncio.sleep(self._options.overloaded_retry_ms / 1_000)
+                await asyncio.sleep(READ_AGAIN_S)
 
 
 class _LookUp:
@@ -335,6 +356,12 @@ class _LookUp:
         self.lane = lane
         self.channel_ids: list[bytes] = []
         self.waiting: list[tuple[ClaimLike, Submission, int]] = []
+
+
+async def _done(lane: Lane, command: AnyCommand) -> Outcome:
+    if lane.is_given_up:
+        raise ShardDown("it has not answered for long")
+    return await lane.commands.call(command)
 
 
 def _item(claim: ClaimLike, known: Known) -> Item:

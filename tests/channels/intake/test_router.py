@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,12 +10,12 @@ from engine.channels.answers import OVERLOADED
 from engine.channels.intake.calls import CallsFull
 from engine.channels.intake.lanes import DedicatedLanes, ShardedLanes
 from engine.channels.intake.router import LOOKUPS_MAX, Router
-from engine.channels.messages import ChannelView, Status, decode_ids, encode
+from engine.channels.messages import ChannelView, Outcome, Status, decode_ids, encode
 from engine.channels.options import SLOTS
 from engine.channels.placement import slot_of
 from engine.core.claim import Claim
 from engine.core.commands import ConfirmFunding, RequestClose, SettleChannel
-from engine.core.rejections import RejectCode
+from engine.core.rejections import RejectCode, Rejected
 from engine.core.types import Sequencing
 from engine.ports import ShardDown
 from tests.builders import make_channel
@@ -322,8 +323,54 @@ async def test_dedicated_shards_are_bounded():
     lanes = DedicatedLanes(Starter(), 1)
     await lanes.for_opening(channel_id("a"))
     await lanes.for_opening(channel_id("a"))
-    with pytest.raises(CallsFull):
-        await lanes.for_opening(channel_id("b"))
+    outcome = await Router(lanes, QUICK, 100).execute(opening("b"))
+    assert outcome.rejected.code is RejectCode.CONFLICT
+    assert "1 channels have a shard of their own" in outcome.rejected.detail
+    assert lanes.find(channel_id("b")) is None
+
+
+class Desks(Starter):
+    """Starts dedicated shards that open a channel, refuse to, or do not answer."""
+
+    def lane(self, number):
+        lane = super().lane(number)
+        lane.is_given_up = False
+        lane.commands = SimpleNamespace(call=self.call)
+        return lane
+
+    async def call(self, command):
+        answer = self.answers.pop(0)
+        await asyncio.sleep(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+OPEN = Outcome(ChannelView(make_channel(), 1, 0))
+FULL = Outcome(rejected=Rejected(RejectCode.STORAGE_FULL))
+
+
+@pytest.mark.parametrize(
+    ("answers", "names", "kept"),
+    [
+        ([FULL, OPEN], "ab", "b"),
+        ([CallsFull(), OPEN], "ab", "b"),
+        ([ShardDown("gone"), OPEN], "ab", "ab"),
+        ([FULL, OPEN, OPEN], "aab", "ab"),
+        ([OPEN, FULL, OPEN], "aab", "ab"),
+    ],
+    ids=["refused", "not asked", "nobody knows", "refused once", "refused later"],
+)
+async def test_a_channel_that_was_not_opened_has_no_shard(answers, names, kept):
+    starter = Desks()
+    starter.answers = answers
+    lanes = DedicatedLanes(starter, 2)
+    router = Router(lanes, QUICK, 100)
+    *first, last = names
+    await asyncio.gather(*(router.execute(opening(name)) for name in first))
+    await router.execute(opening(last))
+    assert [name for name in "ab" if lanes.find(channel_id(name)) is not None] == list(kept)
+    assert starter.started == list(range(len(kept)))
 
 
 async def test_a_restart_finds_each_channel_in_its_shard_and_uses_empty_ones_first():
