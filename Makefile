@@ -16,7 +16,7 @@ demo: setup
 test: setup
 	.venv/bin/pytest
 long: setup
-	PAYCHAN_TESTS=long .venv/bin/pytest
+	TESTS_LENGTH=long .venv/bin/pytest
 faults: setup
 	.venv/bin/python -m tests.faults --full --write bench/results/faults.json --write bench/results/faults.md
 bench: setup

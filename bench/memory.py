@@ -5,6 +5,7 @@ some 900 bytes in the shard and 400 in the gateway's view; a Ray actor is a proc
 """
 
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -12,28 +13,35 @@ from typing import Any, Final
 import msgspec
 
 from bench.harness import Served, descendants, machine_line, open_channels, scratch, served
+from bench.options import Told
 from bench.signing import make_payer, opening
 
+Body = dict[str, Any]
+
 WARM_UP: Final = 200
+TOLD_EVERY: Final = 1_000
 
 
 class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What to run: channels in one engine, and how many of their own for each actor count."""
 
     channels: int = 5_000
-    dedicated: tuple[int, ...] = (1, 10)
+    dedicated: tuple[int, ...] = (1,)
+
+
+FULL: Final = MemoryConfig(channels=1_000_000, dedicated=(1, 10))
 
 
 async def run(
-    config: MemoryConfig, datadir: Path | None = None, runtime: str = "ray"
+    config: MemoryConfig, told: Told, datadir: Path | None = None, runtime: str = "ray"
 ) -> dict[str, Any]:
-    """Run the benchmark; return its result line."""
+    """Run the benchmark, and tell how many channels are open; return its result line."""
     started = time.perf_counter()
     figures: dict[str, Any] = {}
     with scratch(datadir) as folder:
         settings = [f"PAYCHAN_PLACEMENT__RUNTIME={runtime}"]
         async with served(folder / "sharded", settings) as engine:
-            figures |= await _many(engine, config.channels)
+            figures |= await _many(engine, config.channels, told)
             await engine.stop()
         figures["mib_per_dedicated_channel"] = {
             str(count): await _dedicated(folder / f"dedicated-{count}", count)
@@ -43,17 +51,24 @@ async def run(
     return machine_line("memory", msgspec.to_builtins(config), took) | figures
 
 
-async def _many(engine: Served, channels: int) -> dict[str, Any]:
+async def _many(engine: Served, channels: int, told: Told) -> dict[str, Any]:
     bodies = (opening(make_payer(number, "secp256k1")) for number in range(WARM_UP + channels))
     await open_channels(engine.url, islice(bodies, WARM_UP))
     before = _private_bytes(engine)
     started = time.perf_counter()
-    await open_channels(engine.url, bodies)
+    await open_channels(engine.url, _counted(bodies, channels, told))
     took = time.perf_counter() - started
     return {
         "bytes_per_channel": round((_private_bytes(engine) - before) / channels),
         "opened_per_s": round(channels / took),
     }
+
+
+def _counted(bodies: Iterator[Body], of: int, told: Told) -> Iterator[Body]:
+    for done, body in enumerate(bodies):
+        if done % TOLD_EVERY == 0:
+            told(done, of)
+        yield body
 
 
 async def _dedicated(datadir: Path, count: int) -> float:

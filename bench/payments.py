@@ -39,9 +39,6 @@ PARTS: Final = ("life", "queries", "in-flight", "moves")
 WAITING: Final = 10
 """How many payments of a large store are in flight; spread evenly over its first third."""
 
-SMALL_MIN: Final = 500
-"""So that the middle of a small store has a page before and after it."""
-
 
 class PaymentsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What to run.

@@ -19,14 +19,11 @@ from bench.cases import growth, latency, overload, points, start_stop
 from bench.cases.points import Point
 from bench.harness import commit_measured, machine_line, scratch
 from bench.options import ClaimsConfig, Told
-from engine.config import Config, flatten
 
 Line = dict[str, Any]
 Part = Callable[["Size", Path, Told], Line]
 
-NEWEST_KEY: Final = "verification"
-"""Last word of the setting that has one signature cover older claims, where the engine has it."""
-
+NEWEST: Final = "PAYCHAN_VERIFY__VERIFICATION=newest"
 
 QUICK: Final = ClaimsConfig(
     runtime="inline", channels=64, shards=1, verifiers=1, ceiling_s=0.1
@@ -109,18 +106,14 @@ def _skew(size: Size, folder: Path, told: Told) -> Line:
 
 
 def _newest(size: Size, folder: Path, told: Told) -> Line:
-    key = next((key for key in flatten(Config()) if key.endswith(f".{NEWEST_KEY}")), "")
-    if not key:
-        return {"skipped": "this engine checks every signature and has no other way"}
-    setting = f"PAYCHAN_{key.upper().replace('.', '__')}=newest"
     count = round(size.of(30_000, 250_000) * size.seconds)
-    changes = {"channels": 100, "settings": (setting,), "claims": count // 100 * 100}
+    changes = {"channels": 100, "settings": (NEWEST,), "claims": count // 100 * 100}
     return _plain(size, folder, told, **changes)
 
 
 def _memory(size: Size, folder: Path, told: Told) -> Line:
-    config = memory.MemoryConfig(channels=size.of(500, 1_000_000), dedicated=size.of((), (1, 10)))
-    return asyncio.run(memory.run(config, folder, size.of("inline", "ray")))
+    config = size.of(memory.MemoryConfig(channels=500, dedicated=()), memory.FULL)
+    return asyncio.run(memory.run(config, told, folder, size.of("inline", "ray")))
 
 
 def _start_stop(size: Size, folder: Path, told: Told) -> Line:

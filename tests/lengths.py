@@ -7,7 +7,8 @@ run tries all that a usual one does.
 import os
 from typing import Final
 
-VARIABLE: Final = "PAYCHAN_TESTS"
+VARIABLE: Final = "TESTS_LENGTH"
+"""Not `PAYCHAN_…`: an engine that is started by a test would take it for a setting."""
 
 
 def often(usual: int, long: int) -> int:

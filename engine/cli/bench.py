@@ -29,7 +29,6 @@ from engine.cli.output import progress
 
 RESULTS = Path("bench", "results")
 FULL_CLAIMS_S = 60.0
-FULL_CHANNELS = 100_000
 FULL_RECOVERY: dict[str, Any] = {
     "events": 10_000_000,
     "channels": 1_000_000,
@@ -59,7 +58,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options every benchmark has."""
     options = (
         click.option("--json", "as_json", is_flag=True, help="Print one JSON line."),
-        click.option("--full", is_flag=True, help="The real size; minutes instead of seconds."),
+        click.option("--full", is_flag=True, help="The real size; minutes, of all parts hours."),
         click.option(
             "--datadir",
             type=click.Path(path_type=Path, file_okay=False),
@@ -125,15 +124,16 @@ def baseline(*, as_json: bool, full: bool, datadir: Path | None, rivals: tuple[s
 
 
 @bench.command()
-@click.option("--channels", type=click.IntRange(1, 1_000_000), help="5,000, or 100,000 in full.")
+@click.option("--channels", type=click.IntRange(1, 1_000_000), help="5,000, or 1,000,000 in full.")
 @_common
 def memory(*, as_json: bool, full: bool, datadir: Path | None, channels: int | None) -> None:
     """Bytes a channel; memory of a Ray actor of its own."""
-    config = memory_bench.MemoryConfig(
-        channels=channels or (FULL_CHANNELS if full else 5_000),
-        dedicated=(1, 10, 100) if full else (1,),
-    )
-    _show(asyncio.run(memory_bench.run(config, datadir)), as_json=as_json)
+    config = memory_bench.FULL if full else memory_bench.MemoryConfig()
+    if channels:
+        config = replace(config, channels=channels)
+    with progress("channels") as told:
+        line = asyncio.run(memory_bench.run(config, told, datadir))
+    _show(line, as_json=as_json)
 
 
 @bench.command()
@@ -238,7 +238,7 @@ def all_parts(*, as_json: bool, full: bool, datadir: Path | None, **asked: Any) 
         place = datadir / name if datadir else None
         if place:
             place.mkdir(parents=True, exist_ok=True)
-        with progress(name) as told:
+        with _told_what_is_missing(), progress(name) as told:
             line = suite.run_part(name, size, told, place)
         results.keep(line)
         _show(line, as_json=as_json)

@@ -1,7 +1,7 @@
 """`paychan best-claims …`: the least that is needed to recover the money, in one small file."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,7 +48,10 @@ def export(directory: Path | None, server: str | None, target: Path, *, as_json:
     if directory is not None:
         claims = list(_of_directory(directory, positions))
     else:
-        claims = Connection(server or "").run(lambda client: _of_engine(client, positions))
+        with progress("channels") as told:
+            claims = Connection(server or "").run(
+                lambda client: _of_engine(client, positions, lambda done: told(done, None))
+            )
     with progress("signatures") as told:
         unsigned = unsigned_of(claims, lambda done: told(done, len(claims)))
     if unsigned:
@@ -119,7 +122,7 @@ def _contents(file: Path) -> "Contents":
 
     try:
         with progress("signatures") as told:
-            return read_best_claims(file, lambda done: told(done, 0))
+            return read_best_claims(file, lambda done: told(done, None))
     except FileNotFoundError as error:
         raise Failure(ExitCode.NOT_FOUND, f"no file {file}") from error
     except BestClaimsBroken as error:
@@ -154,14 +157,16 @@ def _of_directory(directory: Path, positions: dict[str, int]) -> Iterator["Redee
     limits = ValidationOptions().retries
     for shard in shards_of(directory):
         with judged(shard), progress(shard.name) as told:
-            recovered = recover_committed(shard, limits, progress=lambda done: told(done, 0))
+            recovered = recover_committed(shard, limits, progress=lambda done: told(done, None))
         positions[shard.name] = recovered.position
         for actor in recovered.actors.values():
             if actor.claim_position:
                 yield redeemable(actor.channel, f"{number_of(shard)}-{actor.claim_position}")
 
 
-async def _of_engine(client: "Client", positions: dict[str, int]) -> list["Redeemable"]:
+async def _of_engine(
+    client: "Client", positions: dict[str, int], told: Callable[[int], None]
+) -> list["Redeemable"]:
     """Ask an engine for the best claim of every channel, some at once."""
     from engine.channels.offline.best_claims import Redeemable
 
@@ -182,6 +187,7 @@ async def _of_engine(client: "Client", positions: dict[str, int]) -> list["Redee
         )
 
     claims: list[Redeemable] = []
+    seen = 0
     async for group in _groups(client.channels(), ASKED_AT_ONCE):
         wanted = [info for info in group if info.sequence]
         claims += await asyncio.gather(*(ask(info) for info in wanted))
@@ -190,6 +196,8 @@ async def _of_engine(client: "Client", positions: dict[str, int]) -> list["Redee
             if number:
                 name = f"shard-{int(shard):04d}"
                 positions[name] = max(positions.get(name, 0), int(number))
+        seen += len(group)
+        told(seen)
     return claims
 
 

@@ -44,11 +44,14 @@ def load(config_file: Path | None, flags: Mapping[str, str]) -> "tuple[Config, d
 
 @config_group.command("check")
 @config_option
-def check(config_file: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Say it as JSON on standard output too.")
+def check(config_file: Path | None, *, as_json: bool) -> None:
     """Say whether the configuration holds together; exit code 2 if not."""
     _, origins = load(config_file, {})
     given = sum(origin != "default" for origin in origins.values())
     click.echo(f"ok: {len(origins)} keys, {given} of them not default", err=True)
+    if as_json:
+        Output(as_json=True).record({"keys": len(origins), "given": given})
 
 
 @config_group.command("show")

@@ -103,6 +103,6 @@ def _refusal(problem: "Problem") -> Failure:
         return Failure(ExitCode.NOT_FOUND, seen, "`paychan channel list` shows what is there")
     if problem.status in (429, 503) or problem.code in ("overloaded", "unavailable"):
         return Failure(ExitCode.FAILED, seen, "send the same again a little later")
-    code = ExitCode.REJECTED if problem.status < 500 else ExitCode.FAILED
-    request = f"the engine's log has it as request {problem.request_id}"
-    return Failure(code, seen, request if code is ExitCode.FAILED and problem.request_id else "")
+    if problem.status < 500:
+        return Failure(ExitCode.REJECTED, seen)
+    return Failure(ExitCode.FAILED, seen, "the engine's log says why")

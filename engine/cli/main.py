@@ -24,7 +24,7 @@ COMMANDS = Commands(
             "Show what a channel owes and has left, in drops.",
         ),
         "claim": ("engine.cli.claim:claim", "Make, check, submit and look at claims."),
-        "wal": ("engine.cli.wal:wal_group", "Look at the log on disk."),
+        "wal": ("engine.cli.wal:wal_group", "Look at the log on disk, pack it or repair it."),
         "payments": (
             "engine.cli.payments:payments_group",
             "Keep Lightning-style payments: init, attempts, settle or fail.",
@@ -55,7 +55,8 @@ A terminal gets tables; a pipe, or --json, gets one JSON object a line. All amou
 1 XRP is 1000000; those of payments are millisatoshis.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 rejected, 5 engine or store cannot be
-reached, 6 what is on disk does not check out.
+reached, 6 what is on disk does not check out, 70 the engine could not go on. A command that is
+told to end gives 1, or 143.
 """
 
 

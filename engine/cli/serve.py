@@ -66,11 +66,16 @@ def _failure(error: BaseException, address: str) -> Failure | None:
             advice = "configure what the directory was laid out for, or give another --datadir"
             return Failure(ExitCode.USAGE, str(error), advice)
         case SelfTestFailedError():
-            return Failure(ExitCode.INTEGRITY, f"a known signature is judged wrongly: {error}")
+            seen = f"a known signature is judged wrongly: {error}"
+            advice = "nothing was taken; install again (`make setup`), then look at the memory"
+            return Failure(ExitCode.INTEGRITY, seen, advice)
         case StoreError():
             return failure_of(error)
         case StartFailed():
-            return Failure(ExitCode.FAILED, str(error))
+            advice = (
+                "`paychan wal verify` looks at the log; docs/how-to says what each fault asks for"
+            )
+            return Failure(ExitCode.FAILED, str(error), advice)
         case OSError() if error.errno in NO_ADDRESS or isinstance(error, socket.gaierror):
             seen = f"cannot listen on {address}: {error.strerror}"
             return Failure(ExitCode.FAILED, seen, "--listen HOST:PORT gives another address")

@@ -153,17 +153,6 @@ def from_hex(kind: type, value: Any) -> Any:
     raise ValueError(f"{kind.__name__} is not a type of the API")
 
 
-def to_hex(value: Any) -> Any:
-    """Turn bytes into what JSON carries; the hook for msgspec.
-
-    Raises:
-        NotImplementedError: a type the API has no form for.
-    """
-    if isinstance(value, Hex):
-        return value.hex().upper()
-    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
-
-
 def iso_time(at_ns: int) -> str:
     """Return nanoseconds since 1970 as ISO 8601 in UTC; exact to the microsecond."""
     return (_EPOCH + timedelta(microseconds=at_ns // 1_000)).isoformat().replace("+00:00", "Z")

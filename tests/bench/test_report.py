@@ -15,12 +15,10 @@ def row_of(table: str, what: str) -> list[str]:
     return [cell.strip() for cell in found.strip("|").split("|")]
 
 
-def test_of_two_lines_of_a_part_the_last_counts_and_what_was_skipped_does_not():
-    given = [lines.plain("ws", 1), lines.plain("ws", 2), lines.line("newest", skipped="no")]
-    parts = tables.by_part(given)
+def test_of_two_lines_of_a_part_the_last_counts():
+    parts = tables.by_part([lines.plain("ws", 1), lines.plain("ws", 2)])
 
     assert parts["ws"]["accepted_per_s"] == 2
-    assert "newest" not in parts
 
 
 @pytest.mark.parametrize(("rate", "holds"), [(37_500, "yes"), (37_499, "**no**")])

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import signal
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -34,6 +35,12 @@ def config_for(directory, **placement):
         shard=ShardOptions(segment_bytes=1 << 20),
         verify=VerifyOptions(verifiers=2, verify_timeout_s=2),
     )
+
+
+def waits_for_a_lock():
+    """Say whether a thread of ours is in line for a file lock."""
+    lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return any(words[1] == "->" and words[5] == str(os.getpid()) for words in lines)
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +246,7 @@ async def test_a_shard_that_hangs_or_cannot_recover_comes_back(tmp_path):
         assert second != first
         lock = os.open(tmp_path / "shard-0000" / "LOCK", os.O_RDWR)
         taking = asyncio.create_task(asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX))
-        await asyncio.sleep(0.2)  # by now it waits for the lock, and nobody is before it
+        await until(waits_for_a_lock, 60)  # and nobody is before it
         os.kill(second, signal.SIGKILL)
         await taking
         await until(lambda: lane.shard.starts == 2, 60)

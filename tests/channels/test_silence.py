@@ -177,10 +177,12 @@ class Patient:
         self.answers = asyncio.Event()
         self.answers.set()
         self.down = False
+        self.asked_while_down = 0
 
     async def ask(self, step, *arguments):
         assert step == "pulse"
         if self.down:
+            self.asked_while_down += 1
             raise ShardDown("gone")
         await self.answers.wait()
         return encode(self.pulse)
@@ -260,7 +262,7 @@ async def test_a_full_disk_is_logged_when_it_comes_and_when_it_goes(felt):
 async def test_the_pulse_of_a_shard_that_died_is_felt_again_when_another_lives(felt):
     patient, seen, _ = felt
     patient.down = True
-    await asyncio.sleep(0.02)
+    await until(lambda: patient.asked_while_down)
     patient.down = False
     patient.is_now(free_bytes=77)
     await until(lambda: seen.pulse is not None and seen.pulse.free_bytes == 77)

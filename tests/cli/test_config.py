@@ -23,6 +23,8 @@ def test_check_is_silent_on_standard_output_and_counts_what_was_given(run, file)
     seen = run("config", "check", "--config", file)
     assert (seen.code, seen.out) == (0, "")
     assert "2 of them not default" in seen.err
+    asked = run("config", "check", "--config", file, "--json")
+    assert asked.lines == [{"keys": len(run("config", "show").lines), "given": 2}]
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,6 @@ class SnapshotKeeper(Generic[R]):
         """Whether one was begun and is not settled yet."""
         return self._job is not None
 
-    @property
-    def stands_at_tip(self) -> bool:
-        """Whether the newest frame is one that a snapshot stands for already."""
-        return self._live.last_lsn == self._tip_lsn
-
     def begin(self, chunks: Iterable[bytes], *, increment: bool) -> None:
         """Begin a snapshot of the newest place; on top of the one before, if `increment`.
 

@@ -38,7 +38,7 @@ COMMANDS: Final = Commands(
 
 @click.group("wal", cls=LazyGroup, commands=COMMANDS)
 def wal_group() -> None:
-    """Look at the log on disk.
+    """Look at the log on disk, pack it or repair it.
 
     DIR is the directory of a shard, or a data directory with all its shards.
     """

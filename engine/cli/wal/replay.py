@@ -151,7 +151,11 @@ def _compare(shard: Path, recovered: "Recovered", told_hash: str, limits: "Retry
         seen = (
             f"{shard}: the checkpoint at {recovered.checkpoint_position} is not what the log says"
         )
-        raise Failure(ExitCode.INTEGRITY, seen, "the log is the truth: remove that checkpoint")
+        advice = (
+            "the log is the truth: with the engine stopped, move that checkpoint from snap/ to"
+            " quarantine/; a start then takes an older one"
+        )
+        raise Failure(ExitCode.INTEGRITY, seen, advice)
 
 
 def _events(shard: Path, actor: "ChannelActor", events_max: int) -> list[dict[str, Any]]:

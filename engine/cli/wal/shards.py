@@ -11,6 +11,7 @@ from engine.cli.failures import ExitCode, Failure
 
 MANIFEST: Final = "MANIFEST"
 ONE_SHARD: Final = "shard-[0-9][0-9][0-9][0-9]"
+LOOK_AT_DISK: Final = "look at the disk, `dmesg` and `df`: docs/how-to/lost-disk.md"
 
 directory_argument = click.argument(
     "directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False)
@@ -51,16 +52,15 @@ def judged(shard: Path) -> Iterator[None]:
         advice = "keep a copy before all else; `paychan wal repair --dry-run` says what can be kept"
         raise Failure(ExitCode.INTEGRITY, f"{shard}: {error}", advice) from error
     except RecoveryBroken as error:
-        raise Failure(ExitCode.INTEGRITY, f"{shard}: {error}") from error
+        advice = "keep a copy before all else; docs/how-to/corrupt-segment.md says what comes next"
+        raise Failure(ExitCode.INTEGRITY, f"{shard}: {error}", advice) from error
     except BeforeTheLog as error:
         advice = "older events are in the backups made before the log was cut"
         raise Failure(ExitCode.NOT_FOUND, str(error), advice) from error
     except LogInUseError as error:
         advice = "stop the engine that runs on it first"
         raise Failure(ExitCode.FAILED, f"{shard} is in use: {error}", advice) from error
-    except LogFailedError as error:
-        raise Failure(ExitCode.FAILED, f"{shard}: {error}") from error
+    except (LogFailedError, OSError) as error:
+        raise Failure(ExitCode.FAILED, f"{shard}: {error}", LOOK_AT_DISK) from error
     except WalError as error:
         raise Failure(ExitCode.NOT_FOUND, f"{shard}: {error}") from error
-    except OSError as error:
-        raise Failure(ExitCode.FAILED, f"{shard}: {error}") from error
