@@ -1,7 +1,8 @@
 """The tables of explanation/payments-speed.md, drawn from the lines that the bench printed.
 
 The lines are in the file beside the page, as `paychan bench payments --json` prints them. Of
-several lines the last that has a table is drawn. So no figure is ever copied by hand.
+several lines the last that has a table is drawn, and each table says of which commit its line is.
+So no figure is ever copied by hand.
 """
 
 import json
@@ -71,15 +72,34 @@ COLUMNS: Final = {
 }
 """The columns of each table, in words."""
 
+TABLES: Final = {
+    "life": ("life_rows",),
+    "queries": ("query_rows",),
+    "in-flight": ("in_flight_rows",),
+    "moves": ("migration_rows", "deletion_rows"),
+}
+"""The tables that each part of the bench makes."""
+
 
 def lines() -> list[dict[str, Any]]:
     """Return the lines, oldest first."""
     return [json.loads(line) for line in LINES.read_text().splitlines()]
 
 
+def line_of(name: str) -> dict[str, Any]:
+    """Return the last line that has a table."""
+    return next(line for line in reversed(lines()) if name in line)
+
+
 def rows_of(name: str) -> list[dict[str, Any]]:
     """Return the rows of a table, from the last line that has it."""
-    return next((line[name] for line in reversed(lines()) if name in line), [])
+    rows: list[dict[str, Any]] = line_of(name)[name]
+    return rows
+
+
+def commit_of(name: str) -> str:
+    """Return the commit that a table was measured at, as the page writes it."""
+    return f"`{line_of(name)['commit']}`"
 
 
 def shown(value: Any) -> str:
@@ -90,11 +110,10 @@ def shown(value: Any) -> str:
 
 
 def measured(name: str) -> str:
-    """Return one table of the bench."""
+    """Return one table of the bench, and the commit it is of."""
     columns = COLUMNS[name]
-    return markdown(
-        columns.values(), ([shown(row[key]) for key in columns] for row in rows_of(name))
-    )
+    rows = ([shown(row[key]) for key in columns] for row in rows_of(name))
+    return f"{markdown(columns.values(), rows)}\n\nMeasured at commit {commit_of(name)}."
 
 
 def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -104,7 +123,7 @@ def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def runs() -> str:
-    """Return a line for each run: what was run, on what, for how long."""
+    """Return a line for each run: what was run, on what, for how long, and what is drawn of it."""
     said = []
     for line in lines():
         config = line["config"]
@@ -112,9 +131,18 @@ def runs() -> str:
             f"- {', '.join(config['parts'])}: stores of {config['small']:,} and "
             f"{config['payments']:,} payments, medians of {config['rounds']} rounds, in "
             f"{line['seconds']:.0f} s; {line['machine']}, {line['cores']} cores, commit "
-            f"`{line['commit']}`"
+            f"`{line['commit']}`; in the tables: {', '.join(drawn(line)) or 'nothing'}"
         )
     return "\n".join(said)
+
+
+def drawn(line: dict[str, Any]) -> list[str]:
+    """Return the parts of a line whose tables no later line has."""
+    return [
+        part
+        for part in line["config"]["parts"]
+        if any(name in line and line_of(name) == line for name in TABLES[part])
+    ]
 
 
 # Beside lnd ---------------------------------------------------------------------------------------
@@ -152,58 +180,70 @@ def of_migration(kind: str) -> str:
     return f"{row['payments_per_s']:,.0f} a second, each compared"
 
 
-BESIDE: Final[tuple[tuple[str, str, str, Callable[[str], str]], ...]] = (
+BESIDE: Final[tuple[tuple[str, str, str, Callable[[str], str], str], ...]] = (
     (
         "page of 100",
         "0.695 ms, bbolt, 50,000 payments (a)",
         "0.95 ms",
         partial(of_query, "plain"),
+        "query_rows",
     ),
-    ("page of 100, reversed", "0.699 ms (a)", NOTHING, partial(of_query, "reversed")),
-    ("page of 100 without hops", NOTHING, "0.34 ms", partial(of_query, "omit hops")),
+    ("page of 100, reversed", "0.699 ms (a)", NOTHING, partial(of_query, "reversed"), "query_rows"),
+    (
+        "page of 100 without hops",
+        NOTHING,
+        "0.34 ms",
+        partial(of_query, "omit hops"),
+        "query_rows",
+    ),
     (
         "page of 100 of two hours",
         "8.86 s: each payment is decoded to see its date (b)",
         NOTHING,
         partial(of_query, "date window"),
+        "query_rows",
     ),
-    ("page of 1,000", "6.66 ms (a)", NOTHING, partial(of_query, "1,000 at once")),
+    ("page of 1,000", "6.66 ms (a)", NOTHING, partial(of_query, "1,000 at once"), "query_rows"),
     (
         "ten in flight",
         "about 1.9 h for 5.8 million, key-value on PostgreSQL (c)",
         "126 ms of 100,000, and growing with them",
         of_in_flight,
+        "in_flight_rows",
     ),
     (
         "init / register / settle, one writer",
         "about 10 ms each: a batch waits for company (d)",
         "0.24 / 0.33 / 0.25 ms, 1,200 a second",
         of_life,
+        "life_rows",
     ),
     (
         "delete all that may go",
         "over 2 h on 6 GB, without an effect to be seen (e)",
         "3.4 s for 100,000, in one transaction",
         of_deletion,
+        "deletion_rows",
     ),
     (
         "migration",
         "1,263 a second, invoices, key-value to SQLite; another node 28 a second (f)",
         NOTHING,
         of_migration,
+        "migration_rows",
     ),
 )
-"""What, as published, as replayed from lnd's statements, and ours."""
+"""What, as published, as replayed from lnd's statements, ours, and the table that ours are of."""
 
 
 def beside_lnd() -> str:
     """Return our figures beside those of lnd."""
     head = ("what", "lnd, published", "lnd's statements, replayed (g)", *NAMES.values())
     return markdown(
-        head,
+        (*head, "ours at commit"),
         (
-            (what, published, replayed, *(ours(kind) for kind in KINDS))
-            for what, published, replayed, ours in BESIDE
+            (what, published, replayed, *(ours(kind) for kind in KINDS), commit_of(name))
+            for what, published, replayed, ours, name in BESIDE
         ),
     )
 

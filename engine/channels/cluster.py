@@ -42,7 +42,7 @@ WORKER_NICE: Final = 0
 work in the background, which is at 19."""
 
 OBJECT_STORE_BYTES: Final = 96 << 20
-"""Ray's shared memory; batches travel inside the calls and hardly touch it."""
+"""Ray's shared memory; batches go over a socket, or inside the calls, and hardly touch it."""
 
 
 VITAL: Final = frozenset({"raylet", "gcs_server"})
@@ -207,7 +207,7 @@ class RayShard:
 
 
 class RayVerifier:
-    """A verifier that is a Ray actor. See `verify.pool.Worker`."""
+    """A verifier that is a Ray actor. See `ports.VerdictWorker`."""
 
     def __init__(self, datadir: Path, options: VerifyOptions) -> None:
         self._arguments = (str(datadir), options)
