@@ -53,6 +53,10 @@ class Refused(StrEnum):
     MALFORMED = "malformed"
 
 
+LATE_MAX: Final = 8_192
+"""Late decisions in one reply: 75 to 150 bytes each, and a reply has to fit a frame (`direct`)."""
+
+
 class Late(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The decision on a claim that was buffered: entry `index` of batch `number`."""
 

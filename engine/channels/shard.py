@@ -6,7 +6,7 @@ anything that is not on disk. Whatever escapes a step ends the process (`host.py
 decides what had happened.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final
@@ -16,7 +16,7 @@ from engine.channels.answers import UNKNOWN_CHANNEL, accepted, buffered, refused
 from engine.channels.checkpoint import CheckpointHead, as_claimed_sum, encode_checkpoint
 from engine.channels.codec import EVENT_SCHEMA_VERSION
 from engine.channels.covering import Covering
-from engine.channels.messages import Answer, ChannelView, Late, Outcome, Refused, Reply
+from engine.channels.messages import LATE_MAX, Answer, ChannelView, Late, Outcome, Refused, Reply
 from engine.channels.plain import plain_claim
 from engine.channels.recovery import Recovered
 from engine.core.channel import Channel
@@ -70,7 +70,7 @@ class Shard:
         self._staged: list[AnyEvent] = []
         self._limits = pipeline.options.retries
         self._turns: dict[str, int] = {}
-        self._outbox: dict[str, deque[Late]] = {}
+        self._outbox: defaultdict[str, deque[Late]] = defaultdict(partial(deque, maxlen=OUTBOX_MAX))
         self.epoch = epoch
         self.known_verdicts = EVERY_VERDICTS
         """The verdicts that verifiers of this engine give; no others are believed."""
@@ -122,8 +122,9 @@ class Shard:
         return Reply(None, answers, self.collect(gateway))
 
     def collect(self, gateway: str) -> list[Late]:
-        """Hand over the decisions on claims that were buffered earlier."""
-        return list(self._outbox.pop(gateway, ()))
+        """Hand over the decisions on claims that were buffered earlier, the oldest first."""
+        outbox = self._outbox[gateway]
+        return [outbox.popleft() for _ in range(min(len(outbox), LATE_MAX))]
 
     def execute(self, commands: list[AnyCommand]) -> list[Outcome]:
         """Do what each command asks, in order, and answer once all of it is on disk."""
@@ -322,8 +323,7 @@ class Shard:
 
     def _tell_later(self, tickets: list[Ticket], answer: Answer) -> None:
         for gateway, turn, index in tickets:
-            outbox = self._outbox.setdefault(gateway, deque(maxlen=OUTBOX_MAX))
-            outbox.append(Late(turn, index, answer))
+            self._outbox[gateway].append(Late(turn, index, answer))
 
     # One command --------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.channels.messages import Refused, Status
+from engine.channels.direct import FRAME_BYTES_MAX
+from engine.channels.messages import LATE_MAX, Answer, Late, Refused, Status, encode
 from engine.channels.shard import OUTBOX_MAX
 from engine.core.commands import (
     ConfirmFunding,
@@ -475,7 +476,16 @@ def test_the_outbox_of_a_gateway_that_never_comes_is_bounded(tmp_path):
     desk = Desk(tmp_path, ValidationOptions(hold_claims_per_channel_max=1))
     held = SimpleNamespace(claim=None, tickets=[("gone", 0, 0)] * (OUTBOX_MAX + 5))
     desk.shard._tell_later(held.tickets, SimpleNamespace(status=Status.REJECTED))
-    assert len(desk.shard.collect("gone")) == OUTBOX_MAX
+    handed = iter(lambda: desk.shard.collect("gone"), [])
+    assert [len(late) for late in handed] == [LATE_MAX] * (OUTBOX_MAX // LATE_MAX)
+
+
+def test_as_many_late_decisions_as_a_reply_has_fit_a_frame():
+    large = (1 << 63) - 1
+    widest = max(map(len, RejectCode))
+    answer = Answer(Status.REJECTED, "x" * widest, *[large] * 6, "x" * 40, (), large)
+    late = encode([Late(large, 65_535, answer)] * LATE_MAX)
+    assert len(late) * 2 < FRAME_BYTES_MAX
 
 
 @pytest.mark.parametrize(
