@@ -135,3 +135,14 @@ def spoil(directory):
     data = bytearray(segment.read_bytes())
     data[4_096 + 100] ^= 1
     segment.write_bytes(data)
+
+
+async def test_a_shard_that_does_not_start_for_a_channel_ends_nobody_else(tmp_path):
+    async with running(config_for(tmp_path, placement="dedicated", shards=1)) as engine:
+        await open_all(engine, NAMES[:1])
+        (tmp_path / "shard-0001").write_text("no directory, so no log")
+        refused = await engine.router.execute(opening(NAMES[1]))
+        assert refused.rejected == Rejected(RejectCode.UNAVAILABLE)
+        assert await submit(engine, item(NAMES[0], 10, 1)).words() == ["accepted"]
+        (tmp_path / "shard-0001").unlink()
+        await open_all(engine, NAMES[1:2])
