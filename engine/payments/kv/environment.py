@@ -73,7 +73,7 @@ class Environment:
         try:
             self._begin(is_new)
         except BaseException:
-            self.close()
+            self._let_go()
             raise
 
     def _begin(self, is_new: bool) -> None:
@@ -83,8 +83,7 @@ class Environment:
             if not self.read_only:
                 self._turn = Turn(self.place / TURN_FILE)
             if is_new:
-                _sync_folder(self.place)
-                _sync_folder(self.place.parent)
+                sync_folder(self.place)
         except (lmdb.Error, OSError) as error:
             raise fault_of(error, self.place) from error
 
@@ -126,20 +125,33 @@ class Environment:
             )
 
     def allow_writing(self) -> None:
-        """Open again for writing what this process has open for reading only."""
+        """Open again for writing what this process has open for reading only.
+
+        Raises:
+            StoreError: it cannot be written; those who read go on reading.
+        """
         with self._gate.alone():
-            if self.read_only:
-                self._lmdb.close()
-                self.read_only = False
+            if not self.read_only:
+                return
+            self._lmdb.close()
+            self.read_only = False
+            try:
                 self._open()
+            except BaseException:
+                self.read_only = True
+                self._open()
+                raise
 
     def close(self) -> None:
         """Wait until nobody reads, and let go."""
         with self._gate.alone():
-            self._lmdb.close()
-            if self._turn is not None:
-                self._turn.close()
-                self._turn = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._lmdb.close()
+        if self._turn is not None:
+            self._turn.close()
+            self._turn = None
 
     # Transactions ---------------------------------------------------------------------------------
 
@@ -236,26 +248,31 @@ class Environment:
             return
         transaction = self._lmdb.begin(write=True)  # nobody else writes meanwhile
         try:
-            self._append(pages, pages + SPARE_PAGES)
+            # The call is durable already. Without room for this the next commit tries again.
+            with suppress(OSError):
+                self._append(pages, pages + SPARE_PAGES)
+                self._pages = pages + SPARE_PAGES
         finally:
             transaction.abort()
 
     def _append(self, used: int, pages: int) -> None:
         """Make the file so many pages long, if it is shorter; `used` of them are.
 
-        With zeros; but one who came past the end writes in bulk, and gets a hole.
+        With zeros; but one who came past the end writes in bulk, and gets a hole. Durable, or a
+        power cut could leave a file that looks cut off.
         """
-        self._pages = pages
         page_bytes = self._lmdb.stat()["psize"]
         length = pages * page_bytes
-        # The call is durable already; without room for this the next opening is only stricter.
-        with suppress(OSError), (self.place / DATA_FILE).open("r+b", buffering=0) as file:
+        with (self.place / DATA_FILE).open("r+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
-            if used * page_bytes <= end < length:
+            if end >= length:
+                return
+            if used * page_bytes <= end:
                 file.write(bytes(length - end))
-            elif end < length:
+            else:
                 file.seek(length - 1)
                 file.write(b"\0")
+            os.fdatasync(file.fileno())
 
     # The map --------------------------------------------------------------------------------------
 
@@ -275,7 +292,7 @@ class Environment:
                 raise map_fault_of(error, self.place) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -9,7 +9,7 @@ from engine.payments.errors import (
     StoreTooNewError,
     UnknownStoreError,
 )
-from engine.payments.kv.environment import DATA_FILE
+from engine.payments.kv.environment import DATA_FILE, sync_folder
 from engine.payments.kv.faults import fault_of
 from engine.payments.kv.layout import SCHEMA_KEY, SCHEMA_VERSION, seal, unseal
 from engine.payments.kv.sharing import REGISTRY, Shared
@@ -54,7 +54,7 @@ def _find(place: Path, *, create: bool) -> None:
         if place.exists() and not place.is_dir():
             raise StoreNotFoundError(f"{place} is a file; a store of payments is a directory")
         if create:
-            place.mkdir(parents=True, exist_ok=True)
+            _make(place)
         elif not data.is_file() or not data.stat().st_size:
             raise StoreNotFoundError(
                 f"there is no store in {place}: name another directory, or make one with "
@@ -62,6 +62,15 @@ def _find(place: Path, *, create: bool) -> None:
             )
     except OSError as error:
         raise fault_of(error, place) from error
+
+
+def _make(place: Path) -> None:
+    """Make a directory and those above it that are missing, each durable in the one above."""
+    if place.is_dir():
+        return
+    _make(place.parent)
+    place.mkdir(exist_ok=True)
+    sync_folder(place.parent)
 
 
 def _check_schema(shared: Shared, place: Path, *, create: bool) -> None:

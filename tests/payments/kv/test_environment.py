@@ -1,5 +1,6 @@
 """The map grows by itself; what is wrong with a store is said by name and left as it was."""
 
+import errno
 import os
 import random
 import subprocess
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Event
+from unittest.mock import Mock
 
 import lmdb
 import pytest
@@ -24,7 +26,7 @@ from engine.payments.errors import (
     UnknownStoreError,
 )
 from engine.payments.kv import layout, turn
-from engine.payments.kv.environment import DATA_FILE, Environment
+from engine.payments.kv.environment import DATA_FILE, SPARE_PAGES, Environment
 from engine.payments.kv.turn import Turn
 from tests.payments.builders import (
     begun,
@@ -204,6 +206,33 @@ def test_pages_that_are_used_and_freed_at_once_do_not_look_cut_off(tmp_path):
     Environment(tmp_path, read_only=True).close()
 
 
+def test_a_file_that_could_not_be_kept_longer_is_when_there_is_room_again(tmp_path, monkeypatch):
+    environment = Environment(tmp_path, read_only=False)
+    no_room = Mock(side_effect=OSError(errno.ENOSPC, "no room"))
+    with monkeypatch.context() as full:
+        full.setattr(Environment, "_append", no_room)
+        put(environment, b"name", b"value")
+    put(environment, b"name", b"another")
+    pages = environment._lmdb.info()["last_pgno"] + 1
+    environment.close()
+    assert (tmp_path / DATA_FILE).stat().st_size >= (pages + SPARE_PAGES // 2) * 4_096
+
+
+def test_the_length_of_the_file_is_durable(tmp_path, monkeypatch):
+    synced: list[str] = []
+    real = os.fdatasync
+
+    def note(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        real(handle)
+
+    monkeypatch.setattr("engine.payments.kv.environment.os.fdatasync", note)
+    environment = Environment(tmp_path, read_only=False)
+    put(environment, b"name", b"value")
+    environment.close()
+    assert synced == [str(tmp_path / DATA_FILE)]
+
+
 def test_one_flipped_bit_in_a_record_is_noticed(url):
     info = make_info(payment_request=b"a request that stands out")
     with open_payment_db(url) as store:
@@ -249,6 +278,34 @@ def test_one_process_may_read_and_then_write(url):
     with open_payment_db(url) as one, open_payment_db(url) as other:
         one.close()
         assert other.fetch_payment(identifier).sequence_number == 1
+
+
+@pytest.mark.parametrize("step", ["_open_map", "_begin"])
+def test_readers_go_on_where_the_store_cannot_be_written(url, monkeypatch, step):
+    open_payment_db(url).close()
+    real = getattr(Environment, step)
+
+    def only_reading(self, *arguments):
+        if not self.read_only:
+            raise StoreUnavailableError("nobody may write here")
+        return real(self, *arguments)
+
+    with open_payment_db(url, read_only=True) as reader:
+        with monkeypatch.context() as locked:
+            locked.setattr(Environment, step, only_reading)
+            with pytest.raises(StoreUnavailableError, match="nobody may write"):
+                open_payment_db(url)
+        assert reader.counters().payments == 0
+        with open_payment_db(url) as writer:
+            begun(writer)
+        assert reader.counters().payments == 1
+
+
+def test_every_directory_that_is_made_is_durable_in_the_one_above(tmp_path, monkeypatch):
+    synced: list[Path] = []
+    monkeypatch.setattr("engine.payments.kv.opening.sync_folder", synced.append)
+    open_payment_db(f"lmdb:///{tmp_path}/a/b/c").close()
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
 
 
 def hold(folder: str, began, goes_on) -> None:
