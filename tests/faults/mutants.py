@@ -249,6 +249,15 @@ MUTANTS: Final = (
         (CHECKPOINTS, STATE),
     ),
     Mutant(
+        "a head says of any sum what 64 bits hold", "engine/channels/checkpoint.py",
+        "    return claimed & 0xFFFF_FFFF_FFFF_FFFF", "    return claimed", (CHECKPOINTS,),
+    ),
+    Mutant(
+        "whether there is room is said between steps", "engine/channels/host.py",
+        "            self._space.look()  # a disk",
+        "            self._space.look(); self._say_whether_there_is_room()  # a disk", (HOST,),
+    ),
+    Mutant(
         "an increment builds on what is there", "engine/channels/checkpoint.py",
         "    if head.since != (state.position if state.actors else 0):", "    if False:",
         (CHECKPOINTS, STATE),
