@@ -28,6 +28,7 @@ from engine.payments import (
     Route,
     Settle,
 )
+from engine.payments.checking import RECORD_OVERHEAD_BYTES
 from engine.payments.records import PaymentRecord
 from engine.payments.rules import TERMINAL
 
@@ -129,6 +130,11 @@ def plain(index: int, value: int = 185) -> Attempt:
     route = shard(value)
     hops = tuple(replace(hop, custom_records={}) for hop in route.hops)
     return make_attempt(index, replace(route, hops=hops, first_hop_wire_records={}))
+
+
+def empty_records(bytes_max: int) -> dict[int, bytes]:
+    """Return as many custom records as there may be in so many bytes."""
+    return {65_536 + number: b"" for number in range(bytes_max // RECORD_OVERHEAD_BYTES)}
 
 
 def settle(seconds: int = 1_000, preimage: bytes = PREIMAGE) -> Settle:

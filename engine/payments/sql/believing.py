@@ -13,10 +13,11 @@ from typing import Any, Final, NoReturn, cast
 import psycopg
 from msgspec.structs import replace
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 
 from engine.payments.sql.database import Row
 from engine.payments.sql.headers import Header
-from engine.payments.sql.pipelined import Connection, Left, Remembered
+from engine.payments.sql.pipelined import ROWS_APART_MAX, Connection, Left, Remembered, at_once
 
 ROUND: Final = 2**32
 """A row has the lower 32 bits of its transaction's number."""
@@ -33,6 +34,8 @@ NEW_NUMBER: Final = object()
 """Stands for the number of a new payment, as the first argument of what adds it."""
 
 TAKEN: Final = "(SELECT last_sequence_number FROM taken)"
+TAKEN_FOR_MANY: Final = f"array_fill({TAKEN}, ARRAY[%s::integer])"
+"""A column of it; the argument is how many rows there are."""
 
 OTHERWISE: Final = (errors.DivisionByZero, errors.NotNullViolation)
 """The row is not ours; no number is left."""
@@ -87,9 +90,16 @@ class BelievingWork:
         self._add(f"w{len(self._parts)}", statement, arguments)
 
     def run_many(self, statement: str, rows: Sequence[Row]) -> None:
-        """Keep one for each row."""
-        for row in rows:
-            self.run(statement, *row)
+        """Keep one for each row, or one for all if they are many."""
+        if len(rows) <= ROWS_APART_MAX:
+            for row in rows:
+                self.run(statement, *row)
+            return
+        for_all, first, *others = at_once(statement, rows)
+        if first[0] is NEW_NUMBER:
+            for_all = for_all.replace("%s", TAKEN_FOR_MANY, 1)
+            first = len(rows)
+        self.run(for_all, first, *others)
 
     def _add(self, name: str, statement: str, arguments: tuple[Any, ...]) -> None:
         if arguments[:1] == (NEW_NUMBER,):
@@ -101,7 +111,8 @@ class BelievingWork:
         """Write all of it, durably.
 
         Raises:
-            DoubtError: the payment is not as believed; nothing was written.
+            DoubtError: the payment is not as believed, or the driver takes no such statement;
+                nothing was written.
             psycopg.Error: as for any statement.
         """
         if self._header is None:
@@ -111,6 +122,10 @@ class BelievingWork:
             found = self._connection.execute(statement, self._arguments).fetchall()
         except OTHERWISE as error:
             raise DoubtError from error
+        except psycopg.OperationalError as error:
+            if is_unsent(error, self._connection):
+                raise DoubtError from error
+            raise
         ((_, number, transaction),) = found
         header = replace(self._header, number=number)
         self._remembered.keep(header, int(transaction), self._connection.server)
@@ -126,6 +141,11 @@ def is_gone(connection: Connection) -> bool:
 def is_lost(error: psycopg.OperationalError) -> bool:
     """Say whether the connection is gone, and with it the answer."""
     return error.sqlstate in LOST
+
+
+def is_unsent(error: psycopg.OperationalError, connection: Connection) -> bool:
+    """Say whether the driver itself refused a statement: then the connection has nothing to do."""
+    return error.sqlstate is None and connection.info.transaction_status == TransactionStatus.IDLE
 
 
 LOST: Final = (None, "57P01", "57P02", "57P03", "08000", "08003", "08006")

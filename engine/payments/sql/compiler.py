@@ -40,10 +40,15 @@ class Compiler:
 
     A list of numbers or of bytes is one argument, however long: SQLite takes it as JSON (bytes in
     hexadecimal), PostgreSQL as an array. So no statement grows, and each is prepared once.
+
+    Attributes:
+        of_many: On PostgreSQL: what inserts many rows at once, by what inserts one. It has as many
+            arguments, each a whole column.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
+        self.of_many: dict[str, str] = {}
         self._dialect = dialect_of(kind)
 
     def text(self, statement: Executable) -> str:
@@ -52,8 +57,15 @@ class Compiler:
 
     def add(self, table: Table) -> str:
         """Return the statement that inserts a row: all columns in order, without a row id."""
-        names = [column.name for column in table.columns if column.name != ROW_ID]
-        return self.text(insert(table).values({name: bindparam(name) for name in names}).inline())
+        columns = [column for column in table.columns if column.name != ROW_ID]
+        values: dict[str, Any] = {column.name: bindparam(column.name) for column in columns}
+        text = self.text(insert(table).values(values).inline())
+        if self.kind == POSTGRESQL:
+            kinds = [column.type.compile(dialect=self._dialect) for column in columns]
+            arrays = ", ".join(f"%s::{kind}[]" for kind in kinds)
+            names = text[: text.index(")") + 1]
+            self.of_many[text] = f"{names} SELECT * FROM unnest({arrays})"
+        return text
 
     def add_new(self, table: Table, given: ColumnElement[Any]) -> str:
         """Return the same for a row that may be there: it finds `given` where it was added."""

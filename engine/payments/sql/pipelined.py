@@ -1,6 +1,7 @@
 """A transaction of a PostgreSQL connection, and what a handle remembers of those before.
 
-Statements go out in a pipeline: what finds nothing is not waited for.
+Statements go out in a pipeline: what finds nothing is not waited for. None has more than a few
+arguments, whatever a call is about: the protocol takes 65,535.
 """
 
 import threading
@@ -13,10 +14,15 @@ import psycopg
 
 from engine.payments.errors import PaymentDBError
 from engine.payments.memory import note_newest
-from engine.payments.sql.database import Row
+from engine.payments.sql.compiler import POSTGRESQL
+from engine.payments.sql.database import Row, statements_of
 from engine.payments.sql.headers import Header
 
 T = TypeVar("T")
+
+ROWS_APART_MAX: Final = 5
+"""Up to so many rows of a table each goes by itself. Of three hops that takes the client 0.7 ms of
+CPU and as arrays 1.0; of ten it is 1.6 and 1.25."""
 
 AND_SAY_WHO: Final = " RETURNING pg_current_xact_id()::text"
 """Behind the statement that writes a payment's row: the number of this transaction."""
@@ -115,7 +121,10 @@ class PostgresWork:
         self._run(cast(Any, statement), arguments)
 
     def run_many(self, statement: str, rows: Sequence[Row]) -> None:
-        """Send a statement for each row."""
+        """Send a statement for each row, or one for all if they are many."""
+        if len(rows) > ROWS_APART_MAX:
+            self.run(*at_once(statement, rows))
+            return
         self._unanswered = True
         for row in rows:
             self._run(cast(Any, statement), row)
@@ -156,3 +165,9 @@ class PostgresWork:
             header, cursor = self._to_leave
             ((transaction,),) = cursor.fetchall()
             self._remembered.keep(header, int(transaction), self._connection.server)
+
+
+def at_once(statement: str, rows: Sequence[Row]) -> tuple[Any, ...]:
+    """Return what does for all rows what a statement does for one; its arguments are columns."""
+    columns = map(list, zip(*rows, strict=True))  # a list is an array to the driver, a tuple is not
+    return statements_of(POSTGRESQL).of_many[statement], *columns

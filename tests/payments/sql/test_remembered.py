@@ -11,11 +11,21 @@ from msgspec.structs import replace
 
 from bench.payment_places import postgres_server
 from engine.payments import FailureReason, PaymentDBError, open_payment_db
+from engine.payments.checking import MESSAGE_BYTES_MAX
 from engine.payments.errors import StoreFullError
 from engine.payments.memory import ATTEMPTS_MAX, PAYMENTS_MAX
 from engine.payments.sql.believing import ROUND
 from engine.payments.values import NUMBER_MAX
-from tests.payments.builders import begun, begun_plain, failure, plain, settle
+from tests.payments.builders import (
+    begun,
+    begun_plain,
+    empty_records,
+    failure,
+    make_attempt,
+    plain,
+    settle,
+    shard,
+)
 from tests.payments.sql.looking import watched
 
 pytestmark = pytest.mark.slow
@@ -62,6 +72,27 @@ def test_a_call_about_a_payment_that_is_new_or_under_way_is_one_statement(postgr
     postgresql.fail_attempt(identifier, 2, failure())
     payment = postgresql.settle_attempt(identifier, 1, settle())
     monkeypatch.undo()
+    assert payment == postgresql.fetch_payment(identifier)
+
+
+def test_a_call_with_many_records_is_one_statement(postgresql, monkeypatch):
+    records = empty_records(MESSAGE_BYTES_MAX)
+    route = replace(shard(), first_hop_wire_records=records)
+    monkeypatch.setattr("engine.payments.sql.postgresql.PostgresWork", None)
+    begun(postgresql, first_hop_custom_records=records)
+    identifier = begun_plain(postgresql)
+    payment = postgresql.register_attempt(identifier, make_attempt(1, route))
+    monkeypatch.undo()
+    assert payment == postgresql.fetch_payment(identifier)
+    assert postgresql.verify().problem_count == 0
+
+
+def test_a_statement_that_the_driver_does_not_send_leaves_no_outcome_open(postgresql, monkeypatch):
+    """It takes 65,535 arguments; such a call goes the way of those that believe nothing."""
+    monkeypatch.setattr("engine.payments.sql.believing.ROWS_APART_MAX", 100_000)
+    route = replace(shard(), first_hop_wire_records=empty_records(MESSAGE_BYTES_MAX))
+    identifier = begun_plain(postgresql)
+    payment = postgresql.register_attempt(identifier, make_attempt(1, route))
     assert payment == postgresql.fetch_payment(identifier)
 
 
