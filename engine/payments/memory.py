@@ -1,23 +1,32 @@
-"""What the writer of a store remembers of payments under way, so that it need not read them again.
+"""How much memory payments take, and what a store's writer remembers of those under way.
 
-Only for a store with one writer at a time whose file has a version: a transaction that begins at
-another version than the last one left forgets all. So does one after a transaction that failed, and
-a call that does not say which one payment it changed. Readers do not use it.
+What is remembered need not be read again. `Memory` is only for a store with one writer at a time
+whose file has a version: a transaction that begins at another version than the last one left
+forgets all. So does one after a transaction that failed, and a call that does not say which one
+payment it changed. Readers do not use it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from msgspec.structs import replace
 
 from engine.payments.rules import TERMINAL
-from engine.payments.values import NO_RECORDS, Attempt
+from engine.payments.values import NO_RECORDS, Attempt, DuplicatePayment, Payment
 
 T = TypeVar("T")
 
 PAYMENTS_MAX: Final = 256
 ATTEMPTS_MAX: Final = 16
-"""What is remembered: so many payments under way, none with more attempts; some 3 kB each."""
+ATTEMPTS_BYTES_MAX: Final = 2**17
+"""What is remembered: so many payments under way, none with more attempts, some 3 kB each; and none
+whose attempts weigh more, as those with large failure messages do."""
+
+PAYMENT_BYTES: Final = 1_000
+ATTEMPT_BYTES: Final = 700
+HOP_BYTES: Final = 500
+RECORD_BYTES: Final = 100
+"""What Python takes for each, about, beside the byte strings whose length is not fixed."""
 
 
 class Memory(Generic[T]):
@@ -82,6 +91,7 @@ def may_be_kept(status: int, attempts: Sequence[Attempt], *, has_records: bool) 
         and not has_records
         and len(attempts) <= ATTEMPTS_MAX
         and not any(map(_has_records, attempts))
+        and sum(map(weight_of_attempt, attempts)) <= ATTEMPTS_BYTES_MAX
     )
 
 
@@ -102,3 +112,36 @@ def without_foreign(attempt: Attempt) -> Attempt:
     )
     wire = route.first_hop_wire_records or NO_RECORDS
     return replace(attempt, route=replace(route, hops=hops, first_hop_wire_records=wire))
+
+
+# Weight -------------------------------------------------------------------------------------------
+
+
+def weight_of(found: Payment | DuplicatePayment) -> int:
+    """Return about how many bytes a payment takes in memory, nothing of it shared."""
+    attempts: Sequence[Attempt]
+    if isinstance(found, Payment):
+        info, attempts = found.info, found.attempts
+        own = len(info.payment_request) + _weight_of_records(info.first_hop_custom_records)
+    else:
+        own, attempts = len(found.payment_request), [found.attempt] if found.attempt else []
+    return PAYMENT_BYTES + own + sum(map(weight_of_attempt, attempts))
+
+
+def weight_of_attempt(attempt: Attempt) -> int:
+    """Return about how many bytes an attempt takes."""
+    route, failure = attempt.route, attempt.failure
+    weight = ATTEMPT_BYTES + HOP_BYTES * len(route.hops)
+    if route.first_hop_wire_records:
+        weight += _weight_of_records(route.first_hop_wire_records)
+    for hop in route.hops:
+        if hop.custom_records or hop.encrypted_data or hop.metadata:
+            weight += len(hop.encrypted_data or b"") + len(hop.metadata or b"")
+            weight += _weight_of_records(hop.custom_records)
+    if failure is not None and failure.message:
+        weight += len(failure.message)
+    return weight
+
+
+def _weight_of_records(records: Mapping[int, bytes]) -> int:
+    return RECORD_BYTES * len(records) + sum(map(len, records.values()))

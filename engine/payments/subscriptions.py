@@ -1,22 +1,34 @@
 """A stream of payments as they change: one reader, bounded, never in a writer's way.
 
 A reader that falls behind gets fewer updates, not older ones: what waits is thinned out to the
-newest state of each payment. One that falls behind further is cut off and told so.
+newest state of each payment. One that falls behind further is cut off and told so. What may wait is
+bounded in number and in weight, for a payment may be large; the newest state of the only one always
+may.
 
 What was there when a stream of all payments began comes page by page, as the reader makes room.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import Condition
 from typing import Final
 
 from engine.payments.errors import PaymentDBCode, PaymentDBError
+from engine.payments.memory import weight_of
 from engine.payments.rules import TERMINAL
 from engine.payments.values import Payment
 
 UPDATES_MAX: Final = 1_000
 """How many updates may wait for a reader."""
+
+BYTES_MAX: Final = 2**23
+BYTES_OF_ONE_MAX: Final = 2**18
+"""About how much memory they may take, of all payments and of one. What is left of them when they
+are thinned out may take as much again."""
+
+PAGE_FIRST: Final = 8
+PAGE_BYTES: Final = 2**21
+"""A page of what was there at first: so many payments, and later as many as take about so much."""
 
 
 class Subscription:
@@ -34,7 +46,7 @@ class Subscription:
         loader: Called by `load`.
 
     Attributes:
-        page_max: How many payments that were there at first are asked for at a time.
+        page_size: How many payments that were there at first are asked for next.
         after: Up to which sequence number they were told.
     """
 
@@ -46,13 +58,17 @@ class Subscription:
         loader: "Callable[[Subscription], None] | None" = None,
     ) -> None:
         self.identifier = identifier
-        self.page_max = max(1, updates_max // 4)
+        self._page_max = max(1, updates_max // 4)
+        self.page_size = min(PAGE_FIRST, self._page_max)
         self.after = 0
         self._wake = wake
         self._updates_max = updates_max
         self._loader = loader
         self._last = 0
-        self._waiting: deque[Payment] = deque()
+        self._waiting: deque[tuple[Payment, int]] = deque()
+        self._bytes_max = BYTES_MAX if identifier is None else BYTES_OF_ONE_MAX
+        self._thin_above = self._bytes_max
+        self._weight = 0
         self._changed = Condition()
         self._is_ended = False
         self._lagged_by = 0
@@ -66,7 +82,7 @@ class Subscription:
     def cancel(self) -> None:
         """Want no more; what waits is thrown away. May be called from any thread, again too."""
         with self._changed:
-            self._waiting.clear()
+            self._keep([])
             self._lagged_by = 0
         self.end()
 
@@ -87,7 +103,11 @@ class Subscription:
         """
         with self._changed:
             if self._waiting:
-                return self._waiting.popleft()
+                payment, weight = self._waiting.popleft()
+                self._weight -= weight
+                if not self._waiting:
+                    self._thin_above = self._bytes_max
+                return payment
             if self._lagged_by:
                 raise PaymentDBError(PaymentDBCode.SUBSCRIPTION_LAGGED, actual=self._lagged_by)
             return None
@@ -111,16 +131,22 @@ class Subscription:
 
     # The writers' side --------------------------------------------------------------------------
 
-    def publish(self, payment: Payment) -> None:
-        """Add an update; at once, however slow the reader is."""
+    def publish(self, payment: Payment, weight: int) -> None:
+        """Add an update; at once, however slow the reader is.
+
+        Args:
+            payment: As it is now.
+            weight: About how many bytes it takes.
+        """
         with self._changed:
             if self._is_ended:
                 return
             if self._unsettled is not None:
                 self._unsettled.add(payment.info.identifier)
                 return
-            self._waiting.append(payment)
-            if len(self._waiting) > self._updates_max:
+            self._waiting.append((payment, weight))
+            self._weight += weight
+            if len(self._waiting) > self._updates_max or self._weight > self._thin_above:
                 self._thin_out()
             if self.identifier is not None and payment.status in TERMINAL:
                 self._is_ended = True
@@ -130,18 +156,26 @@ class Subscription:
     def _thin_out(self) -> None:
         """Keep the newest update of each payment; give the reader up if that is still too much.
 
-        Half of the room must become free, so that a writer does this once in many updates.
+        Half of the places must become free, or as much room again is given, so that a writer does
+        this once in many updates.
         """
-        newest: dict[bytes, Payment] = {}
-        for payment in self._waiting:
+        newest: dict[bytes, tuple[Payment, int]] = {}
+        for payment, weight in self._waiting:
             newest.pop(payment.info.identifier, None)  # to its new place, behind the others
-            newest[payment.info.identifier] = payment
-        if len(newest) > self._updates_max // 2 and self.identifier is None:
+            newest[payment.info.identifier] = payment, weight
+        is_heavy = sum(weight for _, weight in newest.values()) > self._bytes_max
+        is_too_much = len(newest) > self._updates_max // 2 or (is_heavy and len(newest) > 1)
+        if is_too_much and self.identifier is None:
             self._lagged_by = len(self._waiting)
-            self._waiting.clear()
             self._is_ended = True
-            return
-        self._waiting = deque(newest.values())
+            newest.clear()
+        self._keep(newest.values())
+
+    def _keep(self, some: Iterable[tuple[Payment, int]]) -> None:
+        """Let only these wait."""
+        self._waiting = deque(some)
+        self._weight = sum(weight for _, weight in self._waiting)
+        self._thin_above = self._bytes_max + self._weight
 
     def _rouse(self) -> None:
         if self._wake is None:
@@ -165,7 +199,8 @@ class Subscription:
             self.after < self._last
             and self._unsettled is None
             and not self._is_ended
-            and len(self._waiting) <= self.page_max
+            and len(self._waiting) <= self._page_max
+            and self._weight <= PAGE_BYTES
         )
 
     def load(self) -> None:
@@ -191,15 +226,20 @@ class Subscription:
         What was read of them may be older or newer than the update that was noted. The others were
         read after all that waits, so they stand behind it.
         """
+        weighed = [(payment, weight_of(payment)) for payment in payments]
         with self._changed:
             changed, self._unsettled = self._unsettled or set(), None
-            is_full = len(payments) == self.page_max
+            is_full = len(payments) == self.page_size
             self.after = payments[-1].sequence_number if is_full else self._last
-            self._waiting.extend(
-                payment
-                for payment in payments
+            new = (
+                (payment, weight)
+                for payment, weight in weighed
                 if payment.info.identifier not in changed and payment.sequence_number <= self._last
             )
+            self._keep([*self._waiting, *new])
+            total = sum(weight for _, weight in weighed)
+            fitting = len(weighed) * PAGE_BYTES // max(total, 1)
+            self.page_size = max(1, min(fitting, 2 * self.page_size, self._page_max))
             self._changed.notify_all()
         self._rouse()
         return changed

@@ -11,6 +11,7 @@ from typing import Final
 
 from engine.payments.errors import PaymentDBCode, PaymentDBError
 from engine.payments.interface import PaymentDB, PaymentReader, PaymentWriter, Sequencer
+from engine.payments.memory import weight_of
 from engine.payments.subscriptions import UPDATES_MAX, Subscription
 from engine.payments.values import (
     Attempt,
@@ -96,7 +97,7 @@ class ControlTower(PaymentReader, PaymentWriter, Sequencer):
         if not subscription.hold():
             return
         try:
-            page = self._store.fetch_in_flight_payments(subscription.after, subscription.page_max)
+            page = self._store.fetch_in_flight_payments(subscription.after, subscription.page_size)
             for identifier in subscription.add_page(page):
                 self._tell_again(subscription, identifier)
         except BaseException:
@@ -141,8 +142,11 @@ class ControlTower(PaymentReader, PaymentWriter, Sequencer):
         return payment
 
     def _publish_to(self, watchers: list[Subscription], payment: Payment) -> None:
+        if not watchers:
+            return
+        weight = weight_of(payment)
         for subscription in watchers:
-            subscription.publish(payment)
+            subscription.publish(payment, weight)
         if any(subscription.is_ended for subscription in watchers):
             with self._register:
                 self._drop_ended()

@@ -6,11 +6,24 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from msgspec.structs import replace
 
-from engine.payments import AttemptFailureReason, FailureReason, PaymentDBError, PaymentStatus
+from engine.payments import (
+    Attempt,
+    AttemptFailureReason,
+    FailureReason,
+    PaymentDBError,
+    PaymentStatus,
+)
 from engine.payments.errors import StoreUnavailableError
 from engine.payments.interface import PaymentControl, PaymentReader, Sequencer
-from engine.payments.subscriptions import Subscription
+from engine.payments.memory import weight_of
+from engine.payments.subscriptions import (
+    BYTES_MAX,
+    BYTES_OF_ONE_MAX,
+    PAGE_BYTES,
+    Subscription,
+)
 from engine.payments.tower import SUBSCRIPTIONS_MAX, ControlTower
 from tests.payments.builders import (
     PREIMAGE,
@@ -23,6 +36,7 @@ from tests.payments.builders import (
     mk,
     paid,
     settle,
+    shard,
 )
 from tests.payments.model import ModelDB
 
@@ -488,3 +502,78 @@ def test_the_tower_does_all_that_a_payer_needs():
     identifier = tower.fetch_in_flight_payments()[0].info.identifier
     assert tower.fetch_by_number(identifier, 6).sequence_number == 6
     assert tower.next_attempt_index() == 1
+
+
+# Bounds in bytes ----------------------------------------------------------------------------------
+
+LARGE = {65_536: bytes(65_000)}
+
+
+def large(index: int, total: int) -> Attempt:
+    """Return a part of a payment that is as large as a message."""
+    return make_attempt(index, replace(shard(1, total), first_hop_wire_records=LARGE))
+
+
+def test_what_waits_of_one_payment_is_bounded_in_bytes_and_its_newest_state_comes():
+    tower = ControlTower(ModelDB())
+    identifier = begun(tower, 10_000)
+    stream = tower.subscribe(identifier)
+    for index in range(1, 61):
+        payment = tower.register_attempt(identifier, large(index, 10_000))
+        held = sum(weight_of(each) for each, _ in stream._waiting)
+        assert held <= BYTES_OF_ONE_MAX + 2 * weight_of(payment)
+    told = [len(payment.attempts) for payment in waiting(stream)]
+    assert told == sorted(told)
+    assert told[-1] == 60
+    for index in range(1, 61):
+        tower.settle_attempt(identifier, index, settle())
+    assert rest(stream)[-1] == ("SUCCEEDED", 60)
+    assert stream.is_ended
+
+
+def test_small_updates_wait_again_once_large_ones_were_taken():
+    tower = ControlTower(ModelDB())
+    stream = tower.subscribe_all()
+    one, other = begun(tower, 10_000), begun(tower, 10_000)
+    for index in range(1, 41):
+        tower.register_attempt(one, large(index, 10_000))
+    assert len(rest(stream)) < 40
+    for index in range(41, 61):
+        tower.register_attempt(other, make_attempt(index, shard(1, 10_000)))
+    assert rest(stream) == [("IN_FLIGHT", count) for count in range(1, 21)]
+
+
+def test_a_reader_of_all_is_cut_off_when_too_many_bytes_wait_and_one_payment_never_is_too_much():
+    tower = ControlTower(ModelDB())
+    stream = tower.subscribe_all()
+    first = begun(tower, 10_000)
+    for index in range(1, 151):
+        payment = tower.register_attempt(first, large(index, 10_000))
+    assert weight_of(payment) > BYTES_MAX
+    assert rest(stream)[-1] == ("IN_FLIGHT", 150)
+    for index in range(151, 500):
+        if stream.is_ended:
+            break
+        tower.register_attempt(begun(tower, 10_000), large(index, 10_000))
+        assert sum(weight_of(each) for each, _ in stream._waiting) <= 2 * BYTES_MAX + 100_000
+    with pytest.raises(PaymentDBError) as refusal:
+        list(stream)
+    assert refusal.value.code == "subscription_lagged"
+
+
+def test_pages_of_what_is_in_flight_are_shorter_where_payments_are_large():
+    store = ModelDB()
+    store.write_records(
+        [
+            make_record(number, [large(5 * number + part, 10_000) for part in range(5)],
+                        value_msat=10_000)
+            for number in range(1, 41)
+        ]
+    )  # fmt: skip
+    everything = ControlTower(store).subscribe_all()
+    told, most = [], 0
+    while (payment := everything.wait(0)) is not None:
+        told.append(payment.sequence_number)
+        most = max(most, everything._weight)
+    assert told == [*range(1, 41)]
+    assert most <= 2 * PAGE_BYTES
