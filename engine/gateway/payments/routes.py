@@ -29,6 +29,7 @@ from engine.gateway.payments.bodies import (
     reason_of,
     settle_of,
 )
+from engine.gateway.payments.pages import in_flight, page_of
 from engine.gateway.payments.queries import FILTERS, Asked, query_of
 from engine.gateway.payments.refusals import payments_off
 from engine.gateway.payments.texts import number_in, octets_in
@@ -85,7 +86,7 @@ class PaymentRoutes:
         asked = Asked(request, *FILTERS)
         query = query_of(asked, self._state.options.page_max)
         return await self._answer(
-            lambda tower: answers.page(tower.query_payments(query), with_total=query.count_total)
+            lambda tower: answers.page(page_of(tower, query), with_total=query.count_total)
         )
 
     async def show(self, request: Request) -> Response:
@@ -105,9 +106,8 @@ class PaymentRoutes:
         after = asked.number("starting_after")
 
         def look(tower: ControlTower) -> answers.Answer:
-            found = tower.fetch_in_flight_payments(after, limit + 1)
-            shown = [answers.payment(each) for each in found[:limit]]
-            return {"payments": shown, "has_more": len(found) > limit}
+            found, has_more = in_flight(tower, after, limit)
+            return {"payments": [*map(answers.payment, found)], "has_more": has_more}
 
         return await self._answer(look)
 
