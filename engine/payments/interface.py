@@ -205,9 +205,12 @@ class Sequencer(ABC):
     def next_attempt_index(self) -> int:
         """Return an index that no handle of this store ever returned, from 1.
 
-        It is also above every index registered through this handle or moved in, so registering it
-        is not refused. Ascending in a handle; several handles draw from blocks of at most 1,000,
-        and what is left of a block is lost when the handle closes.
+        It is also above every index registered or moved in through this handle, so registering it
+        is not refused. What another handle moves in, or registers without having been given it, may
+        lie in a block that this one has taken already: that index is refused as attempt_exists, and
+        the caller asks for another. Ascending in a handle; several handles draw from blocks of at
+        most 1,000, each above all that is in the store then, and what is left of a block is lost
+        when the handle closes.
         """
 
 
@@ -247,7 +250,10 @@ class RecordMover(ABC):
 
     @abstractmethod
     def raise_counters(self, sequence_number: int = 0, attempt_index: int = 0) -> None:
-        """Let the next number and index be above these; a counter never goes down."""
+        """Let the next number and index be above these; a counter never goes down.
+
+        Another handle may first give what is left of its block of indexes.
+        """
 
     @abstractmethod
     def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:

@@ -3,7 +3,9 @@
 import pytest
 
 from engine.payments import FailureReason, PaymentDBError, open_payment_db
+from engine.payments.errors import StoreFullError
 from engine.payments.records import Counters, record_of
+from engine.payments.values import NUMBER_MAX
 from tests.payments.builders import (
     RB,
     begun,
@@ -168,6 +170,60 @@ def test_an_index_that_is_given_can_be_registered(store):
         taken = store.next_attempt_index() + 1 + round_
         store.register_attempt(other, make_attempt(taken))
         assert store.next_attempt_index() > taken
+
+
+@pytest.mark.parametrize("given_before", [0, 1, 30])
+def test_the_last_indexes_are_given_too(store, given_before):
+    for _ in range(given_before):  # the more, the larger the blocks
+        store.next_attempt_index()
+    store.raise_counters(attempt_index=NUMBER_MAX - 5)
+    given = [store.next_attempt_index() for _ in range(5)]
+    assert given == [*range(NUMBER_MAX - 4, NUMBER_MAX + 1)]
+    for _ in range(2):
+        with pytest.raises(StoreFullError, match="left"):
+            store.next_attempt_index()
+    assert store.register_attempt(begun(store), make_attempt(given[-1])).attempts
+    assert store.counters().attempt_index == NUMBER_MAX
+
+
+def outcome(store, identifier, index) -> str:
+    """Register an attempt; return what came of it."""
+    try:
+        store.register_attempt(identifier, make_attempt(index, shard(1)))
+    except PaymentDBError as refusal:
+        return refusal.code.value
+    return "ok"
+
+
+def test_what_another_handle_moves_in_is_below_the_next_block(url):
+    with open_payment_db(url) as store, open_payment_db(url) as other:
+        given = [store.next_attempt_index() for _ in range(7)]  # blocks of 1, 2 and 4
+        other.write_records([make_record(1, [make_attempt(given[-1] + 2_000)])])
+        assert store.next_attempt_index() > given[-1] + 2_000
+        with open_payment_db(url) as third:
+            assert third.next_attempt_index() > given[-1] + 2_000
+
+
+def test_an_index_that_another_handle_moved_into_a_block_is_refused_and_the_next_is_not(url):
+    with open_payment_db(url) as store, open_payment_db(url) as other:
+        given = [store.next_attempt_index() for _ in range(4)]  # the block of 4 goes up to 7
+        there = make_record(1, [make_attempt(given[-1] + 1)])
+        other.write_records([there])
+        identifier = begun(store)
+        outcomes = [outcome(store, identifier, store.next_attempt_index()) for _ in range(2)]
+        assert outcomes in (["ok", "ok"], ["attempt_exists", "ok"])
+        assert store.fetch_payment(there.info.identifier).attempts == there.attempts
+        state_of_store(store)
+
+
+def test_an_index_of_an_attempt_that_was_deleted_can_be_registered_but_is_not_given(store):
+    for _ in range(2):
+        identifier = begun(store)
+        assert outcome(store, identifier, 5) == "ok"
+        store.fail_attempt(identifier, 5, failure())
+        store.fail_payment(identifier, FailureReason.ERROR)
+        store.delete_payment(identifier)
+    assert store.next_attempt_index() > 5
 
 
 def test_an_index_is_not_given_again_after_its_attempt_is_deleted(store):

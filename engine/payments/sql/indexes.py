@@ -35,17 +35,21 @@ class Indexes:
         """
         with self._turn:
             if self._next > self._end:
-                self._end = self._database.write(self._take_block, self._block)
-                self._next = max(self._next, self._end - self._block + 1)
+                first, self._end = self._database.write(self._take_block, self._block)
+                self._next = max(self._next, first)
                 self._block = min(2 * self._block, BLOCK_MAX)
             self._next += 1
             return self._next - 1
 
-    def _take_block(self, work: Work, count: int) -> int:
-        taken = work.rows(self._statements.take_indexes, count, NUMBER_MAX - count)
-        if not taken:
-            raise StoreFullError(f"{self._database.name}: no attempt index is left")
-        return int(taken[0][0])
+    def _take_block(self, work: Work, count: int) -> tuple[int, int]:
+        """Return the first and the last of a block; near the end of all it is a smaller one."""
+        while count:
+            taken = work.rows(self._statements.take_indexes, count, NUMBER_MAX - count)
+            if taken:
+                end = int(taken[0][0])
+                return end - count + 1, end
+            count //= 2
+        raise StoreFullError(f"{self._database.name}: no attempt index is left")
 
     def raise_to(self, work: Work, index: int) -> None:
         """Let the stored counter be at least this.
