@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,9 @@ T = TypeVar("T")
 PREFIX: Final = "sqlite:///"
 SAFE_VERSION: Final = (3, 51, 3)
 BUSY_TIMEOUT_MS: Final = 10_000
+PAUSE_S: Final = 0.005
+"""How long until a lock that SQLite does not wait for is asked for again."""
+
 READERS_MAX: Final = 16
 APPLICATION_ID: Final = 0x50434850
 """What the header of the file says it is: "PCHP"."""
@@ -227,9 +231,21 @@ class SQLiteDatabase(Database):
         return found
 
     def prepare(self) -> None:
-        """Let readers and the writer not wait for another."""
+        """Let readers and the writer not wait for another.
+
+        Where several make one file at a moment, SQLite refuses all but one of them at once, however
+        long they are to wait for a lock.
+        """
+        until = time.monotonic() + self._busy_timeout_ms / 1_000
         with self._named_faults():
-            self._writer.execute("PRAGMA journal_mode = WAL").fetchall()
+            while True:
+                try:
+                    self._writer.execute("PRAGMA journal_mode = WAL").fetchall()
+                    return
+                except driver.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != BUSY or time.monotonic() > until:
+                        raise
+                time.sleep(PAUSE_S)
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:

@@ -120,6 +120,36 @@ def test_a_file_that_cannot_be_written_says_so(sqlite):
         begun(sqlite)
 
 
+def test_a_new_file_that_another_makes_at_the_same_moment_is_waited_for(tmp_path, monkeypatch):
+    """SQLite waits for no lock here: it says at once that the file is locked."""
+    new, pauses = tmp_path / "new.db", []
+    beside = sqlite_module.driver.connect(str(new), isolation_level=None)
+    beside.execute("BEGIN IMMEDIATE")
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            beside.execute("ROLLBACK")
+
+    monkeypatch.setattr("engine.payments.sql.sqlite.time.sleep", pause)
+    database = SQLiteDatabase(new)
+    database.prepare()
+    assert len(pauses) == 3
+    assert database._writer.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+    database.close()
+    beside.close()
+
+
+def test_a_new_file_that_stays_locked_is_waited_for_only_so_long(tmp_path):
+    beside = sqlite_module.driver.connect(str(tmp_path / "new.db"), isolation_level=None)
+    beside.execute("BEGIN IMMEDIATE")
+    database = SQLiteDatabase(tmp_path / "new.db", busy_timeout_ms=1)
+    with pytest.raises(StoreLockedError, match="another process"):
+        database.prepare()
+    database.close()
+    beside.close()
+
+
 def test_a_damaged_file_says_so(sqlite):
     identifiers = mk(sqlite, ["Succeeded"] * 30)
     path = place(sqlite)
