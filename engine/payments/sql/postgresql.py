@@ -39,6 +39,8 @@ from engine.payments.sql.pipelined import Connection, PostgresWork, Remembered
 
 T = TypeVar("T")
 
+log: Final = logging.getLogger(__name__)
+
 # At the end of a pipeline it warns of each error that it does not raise again. We raise the first.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
 
@@ -72,6 +74,12 @@ SETTINGS: Final = (
     "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
 )
 WHICH_SERVER: Final = "SELECT pg_postmaster_start_time()::text"
+WHAT_IS_OFF: Final = (
+    "SELECT name FROM unnest(ARRAY['fsync', 'full_page_writes']) AS name "
+    "WHERE current_setting(name) = 'off'"
+)
+"""What a connection cannot set right for itself, as it does `synchronous_commit`."""
+
 READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
 
@@ -102,6 +110,10 @@ FAULTS: Final[tuple[tuple[type[psycopg.Error], type[StoreError], str], ...]] = (
     ),
     (errors.DataCorrupted, StoreDamagedError, "the database is damaged: restore a backup"),
     (errors.IndexCorrupted, StoreDamagedError, "an index is damaged: REINDEX it"),
+)
+ADVICE: Final = (
+    "what it has answered may be gone, or the database damaged, when its machine fails; set it to "
+    "on and reload, unless the storage below makes up for it"
 )
 GONE: Final = (
     "check that the server runs and can be reached, that the database is there (createdb) and "
@@ -287,7 +299,14 @@ class PostgresDatabase(Database):
         return found
 
     def prepare(self) -> None:
-        """Do nothing: there is nothing to prepare."""
+        """Say in the log what the server is set up to lose.
+
+        It is not refused: a file system or a service may make up for either setting.
+        """
+        with self._named_faults(), self._connection() as connection:
+            found = connection.execute(WHAT_IS_OFF).fetchall()
+        for (setting,) in found:
+            log.warning("%s: the server runs with %s = off: %s", self.name, setting, ADVICE)
 
     @contextmanager
     def migrating(self) -> Iterator[CoreConnection]:

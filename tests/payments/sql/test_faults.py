@@ -309,6 +309,42 @@ def test_a_server_that_goes_away_in_a_commit_leaves_the_outcome_open(postgresql,
     state_of_store(postgresql)
 
 
+@contextmanager
+def switched_off(places, setting: str):
+    """Let the server do without a setting."""
+
+    def reload_until(value: str) -> None:
+        places.postgres.execute("SELECT pg_reload_conf()")
+        shown = None
+        while shown != [(value,)]:
+            with psycopg.connect(places.postgres_url) as beside:
+                shown = beside.execute(f"SHOW {setting}").fetchall()
+
+    places.postgres.execute(f"ALTER SYSTEM SET {setting} = off")
+    try:
+        reload_until("off")
+        yield
+    finally:
+        places.postgres.execute(f"ALTER SYSTEM RESET {setting}")
+        reload_until("on")
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+def test_a_server_that_may_lose_what_it_answered_is_told_of_in_the_log(places, caplog, setting):
+    url = places.url("postgresql")
+    with switched_off(places, setting):
+        open_payment_db(url, read_only=True).close()
+        assert caplog.messages == []
+        with open_payment_db(url) as store:
+            begun(store)
+            begun(store)
+    (message,) = caplog.messages
+    assert f"{setting} = off" in message
+    assert "set it to on" in message
+    open_payment_db(url).close()
+    assert caplog.messages == [message]
+
+
 def test_a_server_that_is_not_there_has_a_name():
     with pytest.raises(StoreUnavailableError, match="createdb"):
         open_payment_db("postgresql://user:secret@127.0.0.1:1/payments")
