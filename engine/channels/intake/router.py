@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from engine.channels.answers import OVERLOADED, UNAVAILABLE, UNKNOWN_CHANNEL, refused_unseen
+from engine.channels.answers import OVERLOADED, UNAVAILABLE, UNKNOWN_CHANNEL
 from engine.channels.intake.calls import CallsFull, ask_in_time
 from engine.channels.intake.lane import Lane
 from engine.channels.intake.submission import Parcel, Submission
@@ -133,8 +133,9 @@ class Router:
             if known is None or claim.channel_id in lookups:
                 self._wait_for_look(claim, submission, place, begun)
                 continue
-            if known.refusal is not None:
-                self._answer(submission, place, refused_unseen(known.refusal))
+            # What is not above the mark may be a claim that was taken and whose answer got lost.
+            if known.refusal is not None and claim.amount > known.mark.claimed:
+                self._answer(submission, place, known.refused(known.refusal, claim.sequence))
                 continue
             parcel = parcels.get(known.lane)
             if parcel is None:

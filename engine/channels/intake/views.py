@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
-from engine.channels.answers import accepted
+from engine.channels.answers import accepted, refused_unseen
 from engine.channels.intake.lane import Lane
 from engine.channels.messages import Answer, ChannelView, Status
+from engine.core.rejections import Rejected
 from engine.validation.rules import refuse_for_ever
 from engine.verify.batch import Item
 
@@ -36,7 +38,7 @@ class Known:
     Attributes:
         lane: The way to its shard.
         public_key: What its claims are checked with.
-        refusal: What its claims are refused with for ever; None while they may go on.
+        refusal: What claims above the mark are refused with for ever; None while they may go on.
         mark: Its figures, as the answer to an accepted claim says them.
     """
 
@@ -65,6 +67,11 @@ class Known:
         self.capacity: int = view.channel.capacity
         self.mark = accepted(view.channel, view.position)
         self.seen_at = time.monotonic()
+
+    def refused(self, refusal: Rejected, sequence: int | None) -> Answer:
+        """Return the answer to a claim that is refused here, with the marks of the channel."""
+        unseen = refused_unseen(refusal, sequence or 0)
+        return replace(unseen, claimed=self.mark.claimed, available=self.mark.available)
 
     def balance(self, channel_id: bytes) -> BalanceSeen:
         """Return the figures for a reader."""

@@ -177,8 +177,23 @@ async def test_a_settled_channel_is_refused_without_asking(shard):
         await gate.router.execute(RequestClose(channel_id=channel_id("a")))
         await gate.router.execute(SettleChannel(channel_id=channel_id("a")))
         asked = len(shard.calls)
-        assert await gate.submit(item("a", 2, 2)).words() == ["not_active"]
+        told = gate.submit(item("a", 2, 2))
+        assert await told.words() == ["not_active"]
         assert len(shard.calls) == asked
+        (answer,) = await told.answers()
+        assert (answer.sequence, answer.claimed, answer.available) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("claim", [item("a", 10, 1), item("c", 10), item("c", 10, 7)])
+async def test_a_claim_taken_before_the_settlement_is_a_duplicate_after_it(shard, claim):
+    """Whose answer got lost must not be told that the claim was refused."""
+    async with gate_to(shard) as gate:
+        (first,) = await gate.submit(claim).answers()
+        await gate.router.execute(RequestClose(channel_id=claim.channel_id))
+        await gate.router.execute(SettleChannel(channel_id=claim.channel_id))
+        (again,) = await gate.submit(claim).answers()
+    assert (first.status, again.status) == (Status.ACCEPTED, Status.DUPLICATE)
+    assert (again.position, again.claimed) == (first.position, 10)
 
 
 async def test_all_else_is_for_the_shard_to_say(shard):
