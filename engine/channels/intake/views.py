@@ -40,9 +40,10 @@ class Known:
         public_key: What its claims are checked with.
         refusal: What claims above the mark are refused with for ever; None while they may go on.
         mark: Its figures, as the answer to an accepted claim says them.
+        closed: Drops that are neither claimed nor available: 0 until the channel is settled.
     """
 
-    __slots__ = ("capacity", "lane", "mark", "public_key", "redeemed", "refusal", "seen_at")
+    __slots__ = ("closed", "lane", "mark", "public_key", "redeemed", "refusal", "seen_at")
 
     def __init__(self, lane: Lane, view: ChannelView) -> None:
         self.lane = lane
@@ -63,9 +64,10 @@ class Known:
 
     def _see(self, view: ChannelView) -> None:
         self.refusal = refuse_for_ever(view.channel.state)
-        self.redeemed: int = view.channel.redeemed
-        self.capacity: int = view.channel.capacity
-        self.mark = accepted(view.channel, view.position)
+        channel = view.channel
+        self.redeemed: int = channel.redeemed
+        self.closed: int = channel.capacity - channel.claimed - channel.available
+        self.mark = accepted(channel, view.position)
         self.seen_at = time.monotonic()
 
     def refused(self, refusal: Rejected, sequence: int | None) -> Answer:
@@ -82,7 +84,7 @@ class Known:
             mark.claimed,
             mark.available,
             self.redeemed,
-            self.capacity,
+            mark.claimed + mark.available + self.closed,
             mark.sequence,
             mark.position,
             time.monotonic() - self.seen_at,

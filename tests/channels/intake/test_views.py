@@ -7,6 +7,7 @@ import pytest
 from engine.channels.answers import accepted, refused_unseen
 from engine.channels.intake.views import Views
 from engine.channels.messages import Answer, ChannelView, Status
+from engine.core.commands import FundChannel
 from engine.core.rejections import RejectCode, Rejected
 from engine.core.types import State
 from tests.builders import CHANNEL_ID, claim_command, make_channel, run
@@ -56,6 +57,22 @@ def test_accepted_claims_are_taken_in_whatever_order_they_come(views):
     views.take_answers([claim_of(300), claim_of(200)], answers)
     balance = views.get(CHANNEL_ID).balance(CHANNEL_ID)
     assert (balance.claimed, balance.sequence, balance.position) == (300, 3, 5)
+
+
+def test_a_funding_that_is_heard_of_late_is_in_the_capacity_all_the_same(views):
+    funded = run(make_channel(claimed=100), FundChannel(channel_id=CHANNEL_ID, amount=500))
+    claimed_after = run(funded, claim_command(2, 200))
+    views.take_answers([claim_of(200)], [accepted(claimed_after, 5)])
+    views.put(LANE, view(funded, 4))
+    balance = views.get(CHANNEL_ID).balance(CHANNEL_ID)
+    assert (balance.claimed, balance.available, balance.capacity) == (200, 1_300, 1_500)
+
+
+def test_a_settled_channel_keeps_its_capacity(views):
+    views.put(LANE, view(make_channel(State.SETTLED, claimed=100, redeemed=70), 5))
+    balance = views.get(CHANNEL_ID).balance(CHANNEL_ID)
+    assert (balance.claimed, balance.available, balance.redeemed) == (100, 0, 70)
+    assert balance.capacity == 1_000
 
 
 def test_refusals_and_early_claims_change_nothing(views):
