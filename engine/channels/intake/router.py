@@ -25,7 +25,7 @@ from engine.verify.batch import Item
 
 PAGES_WAITING_MAX = 64
 LOOKUPS_MAX = 32_768
-"""Claims that may wait for a look at their channel."""
+"""Claims of one shard that may wait for a look at their channel."""
 
 READ_AGAIN_S = 0.1
 """How long after a shard went down it is asked again for what is to be read."""
@@ -81,7 +81,7 @@ class Router:
         self._lanes = lanes
         self._options = options
         self._lookups: dict[bytes, _LookUp] = {}
-        self._lookups_waiting = 0
+        self._lookups_waiting: Counter[Lane | None] = Counter()
         self._pages = asyncio.Lock()
         self._pages_waiting = 0
         self._looking: set[asyncio.Task[None]] = set()
@@ -173,13 +173,13 @@ class Router:
         begun: dict[Lane | None, "_LookUp"],
     ) -> None:
         """Let a claim wait until its channel has been asked for, with those in `begun` if new."""
-        if self._lookups_waiting >= LOOKUPS_MAX:
+        look_up = self._lookups.get(claim.channel_id)
+        lane = self._lanes.find(claim.channel_id) if look_up is None else look_up.lane
+        if self._lookups_waiting[lane] >= LOOKUPS_MAX:
             self._answer(submission, place, OVERLOADED)
             return
-        self._lookups_waiting += 1
-        look_up = self._lookups.get(claim.channel_id)
+        self._lookups_waiting[lane] += 1
         if look_up is None:
-            lane = self._lanes.find(claim.channel_id)
             look_up = begun.get(lane)
             if look_up is None:
                 look_up = begun[lane] = _LookUp(lane)
@@ -208,7 +208,7 @@ class Router:
         """
         for channel_id in look_up.channel_ids:
             del self._lookups[channel_id]
-        self._lookups_waiting -= len(look_up.waiting)
+        self._lookups_waiting[look_up.lane] -= len(look_up.waiting)
         parcels: list[Parcel] = []
         for claim, submission, place in look_up.waiting:
             known = seen.get(claim.channel_id)

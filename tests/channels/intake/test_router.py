@@ -1,7 +1,7 @@
 """The router: which lane, in which order, and what it may say without asking a shard."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -135,7 +135,7 @@ async def test_channels_that_come_together_are_asked_for_together(shard):
             ["accepted", "accepted", "unknown_channel", "accepted"],
             ["accepted", "accepted"],
         ]
-        assert gate.router._lookups_waiting == 0
+        assert gate.router._lookups_waiting.total() == 0
     asked = [decode_ids(call[1]) for call in shard.asked if call[0] == "read"]
     assert sum(len(ids) for ids in asked) == 4
     assert len(asked) <= 2
@@ -167,8 +167,31 @@ async def test_claims_that_wait_for_a_look_are_bounded(shard):
         assert told.submission.answers[LOOKUPS_MAX:] == [OVERLOADED] * 5
         shard.release()
         await told.answers()
-        assert gate.router._lookups_waiting == 0
+        assert gate.router._lookups_waiting.total() == 0
         assert gate.router._looking == set()
+
+
+async def test_a_shard_that_stands_still_takes_no_room_from_looks_at_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.channels.intake.router.LOOKUPS_MAX", 3)
+    stuck, well = MortalShard(tmp_path / "0", holding("read")), MortalShard(tmp_path / "1")
+    well.desk.open("a")
+    slots = [0] * SLOTS
+    slots[slot_of(channel_id("a"))] = 1
+    async with AsyncExitStack() as open_ones:
+        first = await open_ones.enter_async_context(Office(stuck).open())
+        await first.lane.wait_up()  # all its tasks are there
+        second = await open_ones.enter_async_context(Office(well).open())
+        router = Router(ShardedLanes([first.lane, second.lane], slots), QUICK, 100)
+        async with router.running():
+            waiting = Told([item("c", number) for number in range(1, 5)])
+            router.submit(claims_of(*waiting.items), waiting.submission)
+            await stuck.held.wait()
+            assert waiting.submission.answers[3] == OVERLOADED
+            told = Told([item("a", 1, 1)])
+            router.submit(claims_of(*told.items), told.submission)
+            assert await told.words() == ["accepted"]
+            stuck.release()
+            assert await waiting.words() == ["unknown_channel"] * 3 + ["overloaded"]
 
 
 async def test_a_settled_channel_is_refused_without_asking(shard):
