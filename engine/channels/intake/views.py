@@ -5,6 +5,7 @@ asks the shard. The table is bounded: the channel longest known is forgotten and
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -101,6 +102,8 @@ class Views:
     def __init__(self, channels_max: int) -> None:
         self._channels_max = channels_max
         self._known: dict[bytes, Known] = {}
+        # A dict finds its oldest entry by way of all the places of those it has lost.
+        self._oldest: deque[bytes] = deque()
         self._listeners: dict[bytes, set[Listener]] = {}
         self.get = self._known.get
 
@@ -113,8 +116,9 @@ class Views:
         known = self._known.get(channel_id)
         if known is None:
             if len(self._known) >= self._channels_max:
-                del self._known[next(iter(self._known))]
+                del self._known[self._oldest.popleft()]
             known = self._known[channel_id] = Known(lane, view)
+            self._oldest.append(channel_id)
             self._tell(channel_id, known)
         elif known.refresh(view):
             self._tell(channel_id, known)

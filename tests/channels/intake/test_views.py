@@ -1,8 +1,10 @@
 """What a gateway knows of channels: durable when it came, the newest wins, bounded."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from engine.channels.answers import accepted, refused_unseen
 from engine.channels.intake.views import Views
@@ -107,6 +109,25 @@ def test_the_table_is_bounded_and_the_longest_known_goes_first(views):
     assert views.get(CHANNEL_ID) is None
     views.take_answers([claim_of(200)], [accepted(make_channel(claimed=200), 4)])
     assert len(views) == 2
+
+
+def test_a_full_table_takes_a_channel_in_about_the_time_that_one_with_room_does():
+    count, more = 100_000, 60_000
+    channel = make_channel()
+    shown = [
+        view(replace(channel, terms=replace(channel.terms, channel_id=number.to_bytes(32))), 3)
+        for number in range(count + more)
+    ]
+    views = Views(count)
+    began = time.process_time()
+    for one in shown[:count]:
+        views.put(LANE, one)
+    filled = time.process_time()
+    for one in shown[count:]:
+        views.put(LANE, one)
+    ended = time.process_time()
+    assert len(views) == count
+    assert (ended - filled) / more < 5 * (filled - began) / count
 
 
 def test_listeners_hear_every_change_of_their_channel_and_no_other(views):
