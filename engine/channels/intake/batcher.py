@@ -138,7 +138,9 @@ class Batcher:
 
         To be called every now and then. Only a time in which claims always waited, and some were
         taken, tells how fast: a quiet shard says nothing, and one that is down neither. The queue
-        may always hold the batches that may be under way.
+        may always hold the batches that may be under way. Where it was empty meanwhile nobody waits
+        too long, and what was learnt in a slow moment is forgotten: until there is news, it may
+        hold all that it ever may.
         """
         now, options = time.monotonic(), self._options
         if self._was_busy and self._taken:
@@ -146,6 +148,10 @@ class Batcher:
             cleared = int(max(self._rates) * options.queue_ms_max / 1_000)
             least = options.batches_max * options.batch_claims_max
             self._claims_max = min(max(cleared, least), options.queue_claims_max)
+        elif not self._was_busy:
+            self._rates.clear()
+            self._claims_max = options.queue_claims_max
+            self._see_room()
         self._looked_at, self._was_busy, self._taken = now, bool(self._queue), 0
 
     def _drop(self, count: int) -> list[Parcel]:
@@ -159,8 +165,7 @@ class Batcher:
         self._queued -= count
         if not self._queued:
             self._was_busy = False
-        if self._queued <= self._claims_max - self._claims_max // FULL_UNTIL:
-            self.is_full = False
+        self._see_room()
         popped: list[Parcel] = []
         while count:
             parcel = self._queue.popleft()
@@ -169,6 +174,10 @@ class Batcher:
             popped.append(parcel)
             count -= len(parcel)
         return popped
+
+    def _see_room(self) -> None:
+        if self._queued <= self._claims_max - self._claims_max // FULL_UNTIL:
+            self.is_full = False
 
     def _pause_s(self) -> float:
         """Return for how long a batch should still gather; infinite until something changes."""

@@ -201,11 +201,26 @@ async def test_a_quiet_time_says_nothing_of_the_speed(clock, quiet):
 async def test_the_best_of_the_last_rates_counts(clock):
     batcher = Batcher(PACED)
     await busy(batcher, clock, 400)
-    for taken_of_late, room in ((100, 200), (100, 200), (100, 200), (100, 50)):
-        batcher.empty()
+    for taken_of_late, most in ((100, 200), (100, 200), (100, 200), (100, 50)):
         await busy(batcher, clock, taken_of_late)
-        batcher.empty()
-        assert len(given_back(batcher, *range(1_000))) == 1_000 - room
+        assert batcher._claims_max == most
+
+
+async def test_what_was_learnt_in_a_slow_moment_is_forgotten_once_the_queue_was_empty(clock):
+    batcher = Batcher(PACED)
+    await busy(batcher, clock, 200)
+    for _ in range(2):
+        given_back(batcher, *range(100))
+        assert batcher.is_full
+        while len(batcher):
+            await batcher.take()
+            batcher.done()
+    given_back(batcher, *range(100))
+    assert batcher.is_full
+    clock[0] += 1.0
+    batcher.look()
+    assert not batcher.is_full
+    assert given_back(batcher, *range(900)) == []
 
 
 def test_a_queue_that_is_emptied_is_full_no_more():
