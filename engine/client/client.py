@@ -254,7 +254,10 @@ class Client:
     async def history(
         self, channel_id: bytes, after: int = 0, page: int = HISTORY_PAGE
     ) -> AsyncIterator[PastClaim]:
-        """Yield the accepted claims of a channel with sequences above `after`, oldest first."""
+        """Yield the accepted claims of a channel with sequences above `after`, oldest first.
+
+        They have no holes but where the engine's log was cut: what it let go is not among them.
+        """
         path = f"{_path(channel_id)}/claims"
         while True:
             answer = await self._calls.get(_ClaimPage, path, limit=page, starting_after=after)

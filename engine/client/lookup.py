@@ -34,14 +34,16 @@ async def look_up(
     """Replace the results of `doubtful` claims by what the history says of them.
 
     What it has is a duplicate, with its position. What it passed without is refused indeed. Of what
-    cannot be found out the outcome is unknown, which is `unavailable`.
+    cannot be found out the outcome is unknown, which is `unavailable`: so it is with what stood in
+    a part of the history that was cut off.
     """
     by_channel: dict[bytes, list[int]] = defaultdict(list)
     for index in doubtful:
         by_channel[claims[index].channel_id].append(index)
     for channel_id, indices in by_channel.items():
         after = _begin(claims, results, channel_id, indices)
-        left = await _find(claims, results, indices, partial(history, channel_id, after))
+        read = partial(history, channel_id, after)
+        left = await _find(claims, results, indices, read, after)
         for index in left:
             results[index] = replace(
                 results[index],
@@ -70,18 +72,20 @@ async def _find(
     results: list[Result],
     indices: Sequence[int],
     history: Callable[[], AsyncIterator[PastClaim]],
+    after: int,
 ) -> list[int]:
-    """Settle what the history has or has passed; return what it did not reach."""
-    left = list(indices)
+    """Settle what the history has or has passed; return what it did not reach, or has no more."""
+    left, gone = list(indices), list[int]()
     for _ in range(PASSES_MAX):
         try:
-            left = await _one_pass(claims, results, left, history())
+            left, cut_off = await _one_pass(claims, results, left, history(), after)
         except ClientError:
-            return left
+            break
+        gone += cut_off
         if not left:
             break
         await asyncio.sleep(PAUSE_S)
-    return left
+    return left + gone
 
 
 async def _one_pass(
@@ -89,21 +93,36 @@ async def _one_pass(
     results: list[Result],
     indices: Sequence[int],
     history: AsyncIterator[PastClaim],
-) -> list[int]:
+    after: int,
+) -> tuple[list[int], list[int]]:
+    """Settle what one reading can; return what it did not reach, and what was cut off."""
     by_amount: dict[int, list[int]] = defaultdict(list)
     for index in indices:
         by_amount[claims[index].amount].append(index)
-    sequence = amount = 0
+    cut_off: list[int] = []
+    sequence, amount = after, 0
     async for past in history:
+        if past.sequence > sequence + 1:  # a history has no holes but where it was cut
+            here = sequence, amount
+            cut_off += [index for index in indices if _is_between(claims[index], here, past)]
         sequence, amount = past.sequence, past.amount
         for index in by_amount.get(amount, ()):
             if claims[index].sequence in (None, sequence):
                 results[index] = _taken(results[index], past)
-    return [
+    left = [
         index
         for index in indices
         if not results[index].is_durable and not _is_passed(claims[index], sequence, amount)
     ]
+    return left, cut_off
+
+
+def _is_between(claim: Claim, last: tuple[int, int], past: PastClaim) -> bool:
+    """Say whether the claim would stand between `last`, a sequence and an amount, and `past`."""
+    sequence, amount = last
+    if claim.sequence is None:
+        return amount < claim.amount < past.amount
+    return sequence < claim.sequence < past.sequence
 
 
 def _is_passed(claim: Claim, sequence: int, amount: int) -> bool:

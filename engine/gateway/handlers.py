@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engine.channels.feed import ScansFull
+from engine.channels.feed import HistoryUnreadable, ScansFull
 from engine.channels.intake.calls import CallsFull
 from engine.gateway.asgi import ClientGone, header, read_body
 from engine.gateway.forms import JSON, Malformed
@@ -31,6 +31,9 @@ def answered(handler: Handler) -> Handler:
             problem = raised
         except (ShardDown, CallsFull, ScansFull) as error:
             problem = not_ready(f"not to be had at the moment ({type(error).__name__}); try again")
+        except HistoryUnreadable as error:
+            detail = f"no history: the log of shard {error.shard} is damaged or not to be had here"
+            problem = not_ready(f"{detail}; claims are not affected, the engine's log says more")
         return problem_response(problem)
 
     return guarded

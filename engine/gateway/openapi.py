@@ -15,6 +15,7 @@ from engine.gateway.openapi_parts import (
 )
 from engine.gateway.payments.openapi import payment_paths
 
+POSITION: Final = {"type": "string", "pattern": "^[0-9]+-[0-9]+$"}
 KEY: Final = {"type": "string", "pattern": "^(02|03|[Ee][Dd])[0-9A-Fa-f]{64}$"}
 SIGNATURE: Final = {"type": "string", "pattern": "^([0-9A-Fa-f]{2}){1,72}$"}
 DROPS: Final = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,19})$"}
@@ -63,6 +64,28 @@ BODIES: Final[dict[str, Schema]] = {
     ),
     "claims": object_of(("amount", "signature"), CLAIM_FIELDS),
 }
+HISTORY: Final = object_of(
+    ("claims", "has_more", "history_from"),
+    {
+        "claims": {
+            "type": "array",
+            "items": object_of(
+                ("sequence", "amount", "signature", "position", "at"),
+                {
+                    "sequence": SEQUENCE,
+                    "amount": DROPS,
+                    "signature": SIGNATURE,
+                    "position": POSITION,
+                    "at": TIME,
+                    "covered_by": SEQUENCE,
+                },
+            ),
+        },
+        "has_more": {"type": "boolean"},
+        "history_from": POSITION,
+    },
+)
+"""A page of accepted claims; `history_from` is the oldest event of the shard that is kept."""
 CHANNEL: Final = {"name": "channel_id", "in": "path", "required": True, "schema": HEX32}
 
 
@@ -85,7 +108,7 @@ def document() -> Schema:
                 None,
                 CHANNEL,
                 query("consistency", levels),
-                query("at_least", {"type": "string", "pattern": "^[0-9]+-[0-9]+$"}),
+                query("at_least", POSITION),
             )
         },
         f"{one}/best-claim": {"get": call(ok, None, CHANNEL)},
@@ -95,6 +118,8 @@ def document() -> Schema:
     paths[f"{one}/claims"]["get"] = call(
         ok, None, CHANNEL, LIMIT, query("starting_after", {"type": "integer", "minimum": 0})
     )
+    shown = paths[f"{one}/claims"]["get"]["responses"]["200"]["content"]["application/json"]
+    shown["schema"] = HISTORY
     paths[f"{one}/claims"]["post"]["responses"]["202"] = {"description": "Held for its turn."}
     paths |= payment_paths()
     for path in ("/livez", "/readyz", "/metrics", "/v1/server", "/openapi.json"):

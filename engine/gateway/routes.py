@@ -154,8 +154,13 @@ class Routes:
         shard, _ = await channel_of(self._state, channel_id)
         start = integer_of("starting_after", after)
         found = await self._state.feed.claims(shard, channel_id, start, limit + 1)
-        shown = [_past(shard, entry) for entry in found[:limit]]
-        return json_response({"claims": shown, "has_more": len(found) > limit})
+        begins_at = await self._state.feed.begins_at(shard)  # asked last: a cut is never hidden
+        page = {
+            "claims": [_past(shard, entry) for entry in found[:limit]],
+            "has_more": len(found) > limit,
+            "history_from": position_of(shard, begins_at),
+        }
+        return json_response(page)
 
     def _limit(self, request: Request) -> int:
         most = self._state.options.page_max

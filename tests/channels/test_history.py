@@ -1,14 +1,27 @@
 """The past is what the log says, whatever checkpoint one begins at, by position or by time."""
 
+import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from engine.app import running
-from engine.channels.journal import read_committed, segment_starts
+from engine.channels import feed as feed_module
+from engine.channels.background.merge import merging_of
+from engine.channels.feed import Feed, HistoryUnreadable
+from engine.channels.journal import (
+    OS_FILES,
+    CutLogError,
+    accept_base,
+    read_committed,
+    segment_starts,
+)
 from engine.channels.offline import history
 from engine.channels.offline.history import BeforeTheLog, Until, channel_at, position_of, shard_at
 from engine.channels.recovery import Recovered, begun, replay_into, state_hash
+from engine.core.events import ClaimReceived
 from engine.validation.options import ValidationOptions
 from tests.builders import NOON
 from tests.channels.test_engine import NAMES, config_for, open_all, submit
@@ -113,6 +126,113 @@ def test_a_place_before_a_log_that_was_cut_is_refused(past, monkeypatch):
     monkeypatch.setattr(history, "recover_committed", cut)
     with pytest.raises(BeforeTheLog, match="oldest segment"):
         shard_at(past[0], Until(position=1), LIMITS)
+
+
+# The history of a channel's claims ----------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(past, tmp_path) -> Path:
+    """A log of one's own, to do something to."""
+    return Path(shutil.copytree(past[0], tmp_path / past[0].name))
+
+
+def cut_below_a_base(directory: Path) -> list:
+    """Go on with a log and let it go below a base, as `log_kept = "checkpointed"` does.
+
+    Returns:
+        All its events, those that are gone as well.
+    """
+    desk = Desk(directory)
+    for number in range(ROUNDS + 1, ROUNDS + 10):
+        desk.submit(item("a", 10 * number, number))
+        desk.restart(clean=True)
+    events = desk.events()
+    for number in (1, 2):
+        made = merging_of(directory, desk.log.epoch)
+        assert made.base is not None, made.error
+        cut = desk.log.adopt_base(made.base, accept_base(OS_FILES, directory, made.base))
+        assert bool(cut) is (number == 2)
+        if number == 1:
+            desk.submit(item("b", 1_000 + number, ROUNDS + number))
+            desk.restart(clean=True)
+    desk.shard.close()
+    return events
+
+
+def claims_in(events: list, name: str, since: int = 1) -> list[tuple[int, int]]:
+    """The accepted claims of a channel as (position, sequence)."""
+    return [
+        (position, event.sequence)
+        for position, event in enumerate(events, 1)
+        if position >= since
+        and event.channel_id == channel_id(name)
+        and type(event) is ClaimReceived
+    ]
+
+
+def read(directory: Path, name: str, after: int = 0, limit: int = 1_000) -> list[tuple[int, int]]:
+    feed = Feed(directory.parent)
+    found = asyncio.run(feed.claims(0, channel_id(name), after, limit))
+    return [(entry.position, entry.claim.sequence) for entry in found]
+
+
+def test_a_history_is_all_that_the_log_has_of_a_channel(past):
+    directory, events = past
+    assert read(directory, "a") == claims_in(events, "a")
+    assert read(directory, "a", after=7, limit=20) == claims_in(events, "a")[7:27]
+    assert asyncio.run(Feed(directory.parent).begins_at(0)) == 1
+
+
+def test_the_history_of_a_log_that_was_cut_begins_at_the_oldest_event_that_is_kept(copy):
+    events = cut_below_a_base(copy)
+    oldest = asyncio.run(Feed(copy.parent).begins_at(0))
+    kept = claims_in(events, "a", since=oldest)
+    assert 0 < len(kept) < ROUNDS
+    assert read(copy, "a") == kept
+    assert read(copy, "rare") == []
+
+
+def test_a_log_that_is_cut_while_it_is_read_is_read_from_there(past, monkeypatch):
+    directory, events = past
+    first = segment_starts(directory)[1]
+
+    def is_cut(directory, start):
+        for position, batch in read_committed(directory, start):
+            if start == 1 and position > 5:
+                raise CutLogError(first)
+            yield position, batch
+
+    monkeypatch.setattr(feed_module, "read_committed", is_cut)
+    assert read(directory, "a") == claims_in(events, "a", since=first)
+
+
+def test_a_log_that_is_damaged_has_no_history_and_the_log_says_so_once(copy):
+    segment = sorted((copy / "wal").iterdir())[0]
+    octets = bytearray(segment.read_bytes())
+    octets[5_000] ^= 1
+    segment.write_bytes(octets)
+    feed = Feed(copy.parent)
+
+    async def ask_twice() -> None:
+        for _ in range(2):
+            with pytest.raises(HistoryUnreadable, match="shard 0"):
+                await feed.claims(0, channel_id("a"), 0, 1_000)
+
+    with capture_logs() as lines:
+        asyncio.run(ask_twice())
+    (line,) = lines
+    assert (line["event"], line["shard"]) == ("history_unreadable", 0)
+    assert segment.name in line["error"]
+
+
+@pytest.mark.parametrize("ask", [lambda feed: feed.claims(0, b"", 0, 1), lambda f: f.begins_at(0)])
+def test_a_log_on_another_machine_has_no_history_here(tmp_path, ask):
+    with pytest.raises(HistoryUnreadable, match="on this machine"):
+        asyncio.run(ask(Feed(tmp_path)))
+
+
+# A running engine ---------------------------------------------------------------------------------
 
 
 async def test_a_running_engine_tells_its_past(tmp_path):

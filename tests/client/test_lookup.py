@@ -86,6 +86,16 @@ async def test_what_cannot_be_found_out_is_unknown():
     assert "outcome unknown" in (result.message or "")
 
 
+@pytest.mark.parametrize("numbered", [True, False])
+async def test_what_stood_where_the_history_was_cut_is_unknown_and_the_rest_is_settled(numbered):
+    history = History(past(3, 30), past(4, 40))
+    asked = [claim(amount, number if numbered else None) for number, amount in ((2, 20), (4, 40))]
+    lost, found = await ask(history, *asked)
+    assert (lost.status, lost.code, lost.retryable) == (Status.REJECTED, "unavailable", True)
+    assert (found.status, found.position) == (Status.DUPLICATE, "0-4")
+    assert len(history.begun) == 1
+
+
 async def test_a_history_that_cannot_be_had_leaves_the_outcome_unknown():
     async def history(channel_id: bytes, after: int):
         raise Refused(Problem(status=503))

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from engine.channels.journal import CorruptLogError
 from engine.core.types import DROPS_MAX
 from tests.builders import DESTINATION, SOURCE
 from tests.gateway.world import Payer
@@ -310,6 +311,29 @@ async def test_the_history_has_every_accepted_claim_in_pages(door):
     for text in ("-1", "0-3", "x", "9" * 5_000):
         answer = await door.get(f"{payer.path}/claims", starting_after=text)
         assert (answer.status, answer.code) == (400, "malformed")
+
+
+async def test_a_history_says_where_it_begins(door, monkeypatch):
+    payer = await door.payer()
+    assert (await door.get(f"{payer.path}/claims")).json["history_from"].endswith("-1")
+
+    async def begins_at(shard):
+        return 77
+
+    monkeypatch.setattr(door.state.feed, "begins_at", begins_at)
+    assert (await door.get(f"{payer.path}/claims")).json["history_from"].endswith("-77")
+
+
+async def test_a_history_that_cannot_be_read_is_unavailable_and_no_fault(door, monkeypatch):
+    def damaged(*_):
+        raise CorruptLogError("wal/7", 4_096, "bytes")
+
+    payer = await door.payer()
+    monkeypatch.setattr("engine.channels.feed.read_committed", damaged)
+    answer = await door.get(f"{payer.path}/claims")
+    assert (answer.status, answer.code) == (503, "unavailable")
+    assert "damaged" in answer.json["detail"]
+    assert (await door.results(payer.claim(1, 10)))[0]["status"] == "accepted"
 
 
 async def test_many_may_open_and_read_at_once(door):
