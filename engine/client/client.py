@@ -35,7 +35,7 @@ from engine.core.types import State
 DEFAULT_SERVER: Final = "http://127.0.0.1:8480"
 PAGE: Final = 200
 HISTORY_PAGE: Final = 1_000
-"""Each page is a pass over a shard's log, so few and large ones are asked for."""
+"""Few and large ones: each is read from the log of a shard."""
 
 Consistency = Literal["strong", "session", "eventual"]
 

@@ -151,9 +151,13 @@ class Routes:
         """GET /v1/channels/{id}/claims."""
         channel_id, limit = channel_id_of(request), self._limit(request)
         after = request.query_params.get("starting_after", "0")
-        shard, _ = await channel_of(self._state, channel_id)
+        shard, view = await channel_of(self._state, channel_id)
         start = integer_of("starting_after", after)
-        found = await self._state.feed.claims(shard, channel_id, start, limit + 1)
+        found: list[HistoryEntry] = []
+        if start < view.channel.sequence:
+            found = await self._state.feed.claims(
+                shard, channel_id, start, limit + 1, view.claim_position
+            )
         begins_at = await self._state.feed.begins_at(shard)  # asked last: a cut is never hidden
         page = {
             "claims": [_past(shard, entry) for entry in found[:limit]],

@@ -1,8 +1,10 @@
 """The past is what the log says, whatever checkpoint one begins at, by position or by time."""
 
 import asyncio
+import itertools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -182,6 +184,62 @@ def test_a_history_is_all_that_the_log_has_of_a_channel(past):
     assert read(directory, "a") == claims_in(events, "a")
     assert read(directory, "a", after=7, limit=20) == claims_in(events, "a")[7:27]
     assert asyncio.run(Feed(directory.parent).begins_at(0)) == 1
+
+
+@pytest.fixture
+def looked_at(monkeypatch) -> list:
+    """The positions of all events that passes look at from now on."""
+    positions: list[int] = []
+
+    def counted(directory, start):
+        for first, batch in read_committed(directory, start):
+            positions.extend(range(first, first + len(batch)))
+            yield first, batch
+
+    monkeypatch.setattr(feed_module, "read_committed", counted)
+    return positions
+
+
+async def test_pages_of_a_history_are_one_pass_together(past, looked_at):
+    directory, events = past
+    feed, after, pages = Feed(directory.parent), 0, []
+    while page := (await feed.claims(0, channel_id("a"), after, 8))[:7]:  # as a gateway asks
+        pages += page
+        after = page[-1].claim.sequence
+    assert [(entry.position, entry.claim.sequence) for entry in pages] == claims_in(events, "a")
+    assert len(looked_at) < 2 * len(events)
+
+
+async def test_who_waits_for_a_claim_looks_at_what_is_new_only(past, looked_at):
+    feed = Feed(past[0].parent)
+    for _ in range(20):
+        assert await feed.claims(0, channel_id("a"), ROUNDS, 1) == []
+    assert len(looked_at) == len(past[1])
+
+
+async def test_nobody_looks_behind_the_newest_claim_of_a_channel(past, looked_at):
+    directory, events = past
+    ((newest, _),) = claims_in(events, "rare")
+    found = await Feed(directory.parent).claims(0, channel_id("rare"), 0, 10, until=newest)
+    assert [entry.position for entry in found] == [newest]
+    assert max(looked_at) < newest + 5
+
+
+async def test_what_is_remembered_of_histories_is_bounded(past, monkeypatch):
+    monkeypatch.setattr(feed_module, "STARTS_KEPT", 3)
+    feed = Feed(past[0].parent)
+    for after in range(10):
+        await feed.claims(0, channel_id("a"), after, 1)
+    assert len(feed._starts) == 3
+
+
+def test_a_pass_gives_others_the_interpreter_every_now_and_then(past, monkeypatch):
+    rests: list[float] = []
+    clock = SimpleNamespace(monotonic=itertools.count(step=1.0).__next__, sleep=rests.append)
+    monkeypatch.setattr(feed_module, "time", clock)
+    read(past[0], "a")
+    assert len(rests) > ROUNDS  # after each frame, for each takes a second
+    assert min(rests) > 0
 
 
 def test_the_history_of_a_log_that_was_cut_begins_at_the_oldest_event_that_is_kept(copy):

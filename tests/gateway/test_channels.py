@@ -329,11 +329,13 @@ async def test_a_history_that_cannot_be_read_is_unavailable_and_no_fault(door, m
         raise CorruptLogError("wal/7", 4_096, "bytes")
 
     payer = await door.payer()
+    await door.results(payer.claim(1, 10))
     monkeypatch.setattr("engine.channels.feed.read_committed", damaged)
     answer = await door.get(f"{payer.path}/claims")
     assert (answer.status, answer.code) == (503, "unavailable")
     assert "damaged" in answer.json["detail"]
-    assert (await door.results(payer.claim(1, 10)))[0]["status"] == "accepted"
+    assert (await door.results(payer.claim(2, 20)))[0]["status"] == "accepted"
+    assert (await door.get(f"{payer.path}/claims", starting_after=2)).json["claims"] == []
 
 
 async def test_many_may_open_and_read_at_once(door):
