@@ -19,7 +19,8 @@ FRAGMENTS_MAX: Final = 4_096
 """Pieces of one WebSocket message; their size is bounded elsewhere, but they may be empty."""
 
 UNSENT_MAX: Final = 1 << 20
-"""Bytes that may wait for a client that does not read; beyond it its pings get no answer."""
+"""Bytes that may wait for a client that does not read; beyond it its pings get no answer, and its
+frames wait in the socket."""
 
 CLOSE_NOT_UTF8: Final = 1007
 CLOSE_TOO_BIG: Final = 1009
@@ -140,6 +141,12 @@ class EdgeWebSocket(WebSocketsSansIOProtocol):
             self.conn.data_to_send()
         else:
             super().handle_ping()
+
+    def keepalive_timeout(self) -> None:
+        """Give up a peer that answers no ping, and with it what it does not read."""
+        super().keepalive_timeout()
+        if self.transport.get_write_buffer_size():  # to close would be to wait for it
+            self.transport.abort()
 
     def handle_cont(self, event: Any) -> None:
         """Take a further piece of a message."""

@@ -10,7 +10,6 @@ steps but never the end.
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -24,6 +23,8 @@ from engine.core.claim import signing_message
 from engine.core.types import CHANNEL_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES_MAX
 from engine.gateway.answers import balance, binary, channel, results
 from engine.gateway.asgi import Message, Receive, Scope, Send
+from engine.gateway.due import Due
+from engine.gateway.edge import UNSENT_MAX
 from engine.gateway.envelope import failure, success, text
 from engine.gateway.following import BalancesFollowed
 from engine.gateway.forms import JSON, Malformed, integer_of, octets_of
@@ -56,39 +57,6 @@ DRAIN_MAX_S: Final = 10.0
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-class _Due:
-    """The answer to a frame; made when it is sent, so late decisions that come together are one."""
-
-    __slots__ = ("_connection", "_render", "_started", "_submission", "count", "is_sent")
-
-    def __init__(
-        self, connection: "Connection", count: int, render: Callable[[Submission], Message]
-    ) -> None:
-        self.count = count
-        self.is_sent = False
-        self._connection = connection
-        self._render = render
-        self._started = time.perf_counter()
-        self._submission: Submission | None = None
-
-    def first(self, submission: Submission) -> None:
-        """Every claim has an answer."""
-        self._connection.answered(time.perf_counter() - self._started)
-        self.again(submission)
-
-    def again(self, submission: Submission) -> None:
-        """A claim that was answered `buffered` has been decided."""
-        if self._submission is None:
-            self._submission = submission
-            self._connection.put(self)
-
-    def message(self) -> Message:
-        """Return what to send, as of now."""
-        submission, self._submission = self._submission, None
-        assert submission is not None
-        return self._render(submission)
-
-
 class Connection:
     """One WebSocket from its acceptance to its end."""
 
@@ -99,10 +67,10 @@ class Connection:
         self._receive = receive
         self._send = send
         self._frames = frames
-        self._out: deque[Message | _Due] = deque()
+        self._out: deque[Message | Due] = deque()
         self._balances = BalancesFollowed(state.router.views, self._wake)
         self._payments = PaymentsFollowed(state.payments, self._wake)
-        self._frames_ahead = self._claims_ahead = 0
+        self._frames_ahead = self._claims_ahead = self._bytes_ahead = 0
         self._to_write = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -160,7 +128,11 @@ class Connection:
         """Say whether enough is without an answer that was sent, or has no room to be sent."""
         most = self._state.options.frames_in_flight_max
         ahead = max(self._frames_ahead, len(self._out))
-        return not self._gone and (ahead >= most or self._claims_ahead >= CLAIMS_AHEAD_MAX)
+        return not self._gone and (
+            ahead >= most
+            or self._claims_ahead >= CLAIMS_AHEAD_MAX
+            or self._bytes_ahead >= UNSENT_MAX
+        )
 
     def _take_at_once(self, frame: bytes) -> bool:
         """Take a frame that came while the reader waits for one; see `frames.Take`."""
@@ -194,7 +166,7 @@ class Connection:
     def _submit(self, claims: Sequence[Any], render: Callable[[Submission], Message]) -> None:
         self._frames_ahead += 1
         self._claims_ahead += len(claims)
-        due = _Due(self, len(claims), render)
+        due = Due(self, len(claims), render)
         submission = Submission(len(claims), due.first, due.again)
         if not claims:
             due.first(submission)
@@ -209,9 +181,11 @@ class Connection:
 
     # Out ----------------------------------------------------------------------------------------
 
-    def put(self, message: Message | _Due) -> None:
+    def put(self, message: Message | Due) -> None:
         """Have something sent, after what waits already."""
         if not self._gone:
+            if not isinstance(message, Due):
+                self._bytes_ahead += _size_of(message)
             self._out.append(message)
             self._to_write.set()
 
@@ -242,9 +216,10 @@ class Connection:
             self._to_write.clear()
             await self._to_write.wait()
 
-    async def _send_next(self, message: Message | _Due) -> None:
-        if not isinstance(message, _Due):
+    async def _send_next(self, message: Message | Due) -> None:
+        if not isinstance(message, Due):
             await self._deliver(message)
+            self._bytes_ahead -= _size_of(message)
         else:
             await self._deliver(message.message())
             if not message.is_sent:
@@ -354,6 +329,10 @@ COMMANDS: Final[dict[str, Callable[[Connection, TextCommand], Any]]] = {
     "server_info": Connection._command_server_info,
     "ping": Connection._command_ping,
 }
+
+
+def _size_of(message: Message) -> int:
+    return len(message.get("bytes") or message.get("text") or b"")
 
 
 def _id_of(text: str | None) -> bytes:

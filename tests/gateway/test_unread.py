@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 
 from engine.channels.messages import Status
 from engine.core.rejections import RejectCode
+from engine.gateway.edge import UNSENT_MAX
 from engine.gateway.schemas import CLAIMS_MAX, decode_frame
 from engine.gateway.unread import refused_unread
 from engine.gateway.websocket import Connection
 from tests.gateway.test_frames import frame as masked_frame
+from tests.gateway.test_websocket import deaf, flood, masked
 
 pack = msgspec.msgpack.encode
 CLAIM = [bytes(32), None, 1, b"s"]
+SMALL = [bytes(32), None, 1, bytes(4)]
 REFUSED = [3, "overloaded", None, None]
 
 
@@ -130,6 +133,39 @@ async def test_a_frame_behind_a_command_waits_for_its_turn(door):
         first = msgspec.json.decode(await ws.raw.receive_str(timeout=10))
         assert first["result"]["results"][0]["status"] == "accepted"
         assert (await ws.answers(2))[0][0] == Status.ACCEPTED
+
+
+async def test_who_reads_no_refusals_is_read_from_no_more(door, crowd):
+    crowd(True, True)
+    count = 1_500
+    frame = masked(pack([1, [SMALL] * count]))
+    async with deaf(door) as bare:
+        (connection,) = door.gateway._sockets._connections
+        await flood(bare, frame)
+        waiting = sum(len(message["bytes"]) for message in connection._out)
+        assert waiting <= connection._bytes_ahead < UNSENT_MAX + 16 * count
+        assert connection._bytes_ahead >= UNSENT_MAX
+        crowd(False, False)
+        payer = await door.payer()
+        assert (await door.results(payer.claim(1, 10)))[0]["status"] == "accepted"
+
+
+async def test_who_reads_the_refusals_late_gets_each_of_them(door, crowd):
+    crowd(True, True)
+    async with door.socket() as ws:
+        ws.raw._writer.transport.pause_reading()
+        (connection,) = door.gateway._sockets._connections
+        sent = 0
+        async with asyncio.timeout(60):
+            while not connection._out:
+                await ws.post(sent, *[SMALL] * 1_500)
+                sent += 1
+        ws.raw._writer.transport.resume_reading()
+        heard = [
+            msgspec.msgpack.decode(await ws.raw.receive_bytes(timeout=10)) for _ in range(sent)
+        ]
+        assert sorted(number for number, _ in heard) == list(range(sent))
+        assert connection._bytes_ahead == 0
 
 
 class Ends:

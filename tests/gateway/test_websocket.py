@@ -463,9 +463,8 @@ def masked(octets: bytes) -> bytes:
     return struct.pack(">BBH4x", 0x82, 0x80 | 126, len(octets)) + octets
 
 
-async def test_who_does_not_read_answers_is_read_from_no_more(door):
-    refused = [bytes(32), 1, 1, b"s"]
-    frame = masked(pack([1, [refused] * 200]))
+async def flood(bare: socket.socket, frame: bytes) -> None:
+    """Send a frame again and again until nothing goes in any more."""
     loop = asyncio.get_running_loop()
     sent = 0
 
@@ -475,17 +474,32 @@ async def test_who_does_not_read_answers_is_read_from_no_more(door):
             await loop.sock_sendall(bare, frame)
             sent += 1
 
+    sending, before = asyncio.create_task(send()), -1
+    # However long the machine takes for it.
+    while sent != before or not sent:
+        before = sent
+        await asyncio.sleep(0.3)
+    sending.cancel()
+
+
+async def test_who_does_not_read_answers_is_read_from_no_more(door):
+    refused = [bytes(32), 1, 1, b"s"]
     async with deaf(door) as bare:
         (connection,) = door.gateway._sockets._connections
-        sending, before = asyncio.create_task(send()), -1
-        # However long the machine takes for it: until nothing goes in any more.
-        while connection._claims_ahead < CLAIMS_AHEAD_MAX or sent != before:
-            before = sent
-            await asyncio.sleep(0.3)
+        while connection._claims_ahead < CLAIMS_AHEAD_MAX:
+            await flood(bare, masked(pack([1, [refused] * 200])))
         assert CLAIMS_AHEAD_MAX <= connection._claims_ahead < CLAIMS_AHEAD_MAX + 200
         payer = await door.payer()
         assert (await door.results(payer.claim(1, 10)))[0]["status"] == "accepted"
-        sending.cancel()
+
+
+async def test_who_answers_no_ping_is_given_up_with_all_that_it_did_not_read(door):
+    async with deaf(door) as bare:
+        (connection,) = door.gateway._sockets._connections
+        while connection._frames.writable.is_set():
+            await flood(bare, masked(pack([1, [[bytes(32), 1, 1, b"s"]] * 200])))
+        connection._frames.keepalive_timeout()  # as after 40 s in which nothing was heard
+        await asyncio.wait_for(connection.ended.wait(), 10)
 
 
 async def test_of_many_changes_a_slow_reader_is_told_the_newest(door):
