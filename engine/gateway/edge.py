@@ -13,6 +13,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from engine.core.rejections import RejectCode
 from engine.gateway.asgi import Receive, Scope, Send, respond
 from engine.gateway.options import GatewayOptions
+from engine.gateway.patience import Patience
 from engine.gateway.problems import Problem
 
 FRAGMENTS_MAX: Final = 4_096
@@ -41,6 +42,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._fields_bytes = 0
         self._is_too_large = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._patience: Patience | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Start to wait for the head of the first call."""
@@ -53,7 +55,23 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._head_came()
+        self._leave()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to another protocol."""
+        self._leave()
+        super().handle_websocket_upgrade()
+
+    def hurry(self) -> None:
+        """Wait no longer for the peer from now on than an engine that stops may."""
+        if self._patience is None:
+            self._patience = Patience(self.loop, self.transport, self._awaited)
+
+    def shutdown(self) -> None:
+        """End the connection, after what is under way on it."""
+        self.hurry()
+        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Count what comes before the head is complete."""
@@ -99,6 +117,17 @@ class EdgeProtocol(HttpToolsProtocol):
         else:
             self._give_up(400, "this is no HTTP/1.1")
 
+    def _leave(self) -> None:
+        if self._patience is not None:
+            self._patience.end()
+
+    def _awaited(self) -> object:
+        """Return what the peer has not taken, or the call whose body it has not sent."""
+        if unsent := self.transport.get_write_buffer_size():
+            return unsent
+        call = self.cycle
+        return call if call is not None and call.more_body and not call.response_complete else None
+
     def _measure(self, size: int) -> None:
         self._fields_bytes += size
         if self._fields_bytes > self._options.head_bytes_max:
@@ -133,7 +162,51 @@ class EdgeProtocol(HttpToolsProtocol):
 
 
 class EdgeWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket; nothing a client sends ends in a log line or an endless list."""
+    """uvicorn's WebSocket; nothing a client sends ends in a log line or an endless list.
+
+    Attributes:
+        lost: Set once there is no connection any more.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lost = asyncio.Event()
+        self._patience: Patience | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        if self._patience is not None:
+            self._patience.end()
+        super().connection_lost(exc)
+        self.lost.set()
+
+    def hurry(self) -> None:
+        """Wait no longer for the peer from now on than an engine that stops may."""
+        if self._patience is None:
+            self._patience = Patience(self.loop, self.transport, self._awaited)
+
+    def _awaited(self) -> object:
+        return self.transport.get_write_buffer_size() or None
+
+    def shutdown(self) -> None:
+        """End the connection."""
+        self.hurry()
+        super().shutdown()
+
+    def eof_received(self) -> None:
+        """End the connection because nothing more comes."""
+        super().eof_received()
+        self.hurry()
+
+    def handle_close(self, event: Any) -> None:
+        """End the connection because the peer does."""
+        super().handle_close(event)
+        self.hurry()
+
+    def handle_parser_exception(self) -> None:
+        """End the connection because the peer does not keep to the protocol."""
+        super().handle_parser_exception()
+        self.hurry()
 
     def handle_ping(self) -> None:
         """Answer a ping; a client that only pings and never reads is owed nothing for them."""

@@ -25,7 +25,7 @@ CLAIMS_END: Final = "/claims"
 SOCKET_PATH: Final = "/v1/ws"
 WS_PING_S: Final = 20.0
 STOP_MAX_S: Final = 15
-"""How long a stop waits for connections that do not end, in whole seconds."""
+"""How long a stop waits for calls that shards do not answer, in whole seconds."""
 
 
 class Gateway:
@@ -118,6 +118,8 @@ async def listening(gateway: Gateway, door: socket.socket | None = None) -> Asyn
         host, port = door.getsockname()[:2]
         yield f"http://{host}:{port}"
     finally:
+        for connection in server.server_state.connections:
+            connection.hurry()  # type: ignore[union-attr]  # both kinds are ours
         await gateway.drain()
         server.should_exit = True
         await serving

@@ -52,7 +52,12 @@ CLAIMS_AHEAD_MAX: Final = 16_384
 """Claims of one WebSocket that may be without an answer that was sent."""
 
 DRAIN_MAX_S: Final = 10.0
-"""How long a stop waits for a client that does not read its answers."""
+"""How long a stop waits for the answers to what was taken; for a client see `patience`."""
+
+CLOSE_MAX_S: Final = 0.5
+"""How long a client has to say that it heard of the end."""
+
+_GOING_AWAY: Final[Message] = {"type": "websocket.close", "code": CLOSE_GOING_AWAY}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -75,7 +80,9 @@ class Connection:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._gone = False
+        self._stops = False
         self._listens = False
+        self._written = asyncio.Event()
         self.ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -96,33 +103,40 @@ class Connection:
             self.ended.set()
 
     async def drain(self) -> None:
-        """Close once every frame that was taken has its answer."""
-        await self._settled()
-        self._out.append({"type": "websocket.close", "code": CLOSE_GOING_AWAY})
-        self._to_write.set()
-
-    async def _settled(self) -> None:
+        """Take no more frames, and close once those that were taken have their answers."""
+        self._stops, self._listens = True, False
+        self._has_room.set()  # whoever waits for room is to see that
         while self._frames_ahead and not self._gone:
             self._has_room.clear()
             await self._has_room.wait()
+        self.put(_GOING_AWAY)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_MAX_S):
+                await self._frames.lost.wait()
 
     # In -----------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        while True:
+        """Take what comes until the connection ends; at a stop leave the rest in the socket."""
+        while not self._stops:
             self._listens = True
             message = await self._receive()
             self._listens = False
             if message["type"] == "websocket.disconnect":
                 return
-            while self._is_full():
+            while self._is_full() and not self._stops:
                 self._has_room.clear()
                 await self._has_room.wait()
-            octets = message.get("bytes")
-            if octets is not None:
-                self._take_frame(octets)
-            else:
-                await self._take_text(message["text"])
+            if not self._stops:
+                await self._take(message)
+        await self._written.wait()
+
+    async def _take(self, message: Message) -> None:
+        octets = message.get("bytes")
+        if octets is not None:
+            self._take_frame(octets)
+        else:
+            await self._take_text(message["text"])
 
     def _is_full(self) -> bool:
         """Say whether enough is without an answer that was sent, or has no room to be sent."""
@@ -199,18 +213,22 @@ class Connection:
             # The reader may wait for room that nobody makes any more.
             self._gone = True
             self._has_room.set()
+            self._written.set()
 
     async def _write_until_gone(self) -> None:
         while True:
             while self._out:
-                await self._send_next(self._out.popleft())
+                message = self._out.popleft()
+                await self._send_next(message)
+                if message is _GOING_AWAY:
+                    return
             told = False
             # In turn: neither balances nor payments that change all the time starve the others.
             for next_message in (self._balances.next_message, self._payments.next_message):
-                message = next_message()
-                if message is not None:
+                news = next_message()
+                if news is not None:
                     told = True
-                    await self._send(text(message))
+                    await self._send(text(news))
             if told:
                 continue
             self._to_write.clear()
@@ -350,6 +368,11 @@ class WebSocketDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; ASGI."""
+        if self._state.draining:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send(_GOING_AWAY)
+            return
         connection = Connection(self._state, receive, send, scope["extensions"][FRAMES])
         self._connections.add(connection)
         try:

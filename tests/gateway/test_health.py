@@ -180,24 +180,20 @@ async def test_an_engine_that_stops_answers_what_it_took_and_takes_no_more(tmp_p
                 heard.append(msgspec.msgpack.decode(message.data))
             await draining
             assert ws.raw.close_code == 1001
+            claimed = int((await payer.balance())["claimed"])
+    # All that was taken is answered; what came later was left in the socket.
     answers = {number: answer for number, (answer,) in heard}
-    assert sorted(answers) == list(range(2, 51))
-    assert {(status, code) for status, code, _, _ in answers.values()} <= {
-        (0, None),
-        (3, "overloaded"),
-    }
+    assert sorted(answers) == list(range(2, claimed + 1))
+    assert {(status, code) for status, code, _, _ in answers.values()} <= {(0, None)}
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(url.removeprefix("http://").split(":"))
 
 
-@pytest.mark.slow
-async def test_who_does_not_read_cannot_keep_an_engine_from_stopping(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.gateway.websocket.DRAIN_MAX_S", 0.2)
-    monkeypatch.setattr("engine.gateway.server.STOP_MAX_S", 1)
+async def test_who_does_not_read_cannot_keep_an_engine_from_stopping(tmp_path):
     frame = masked(msgspec.msgpack.encode([1, [[bytes(32), 1, 1, b"s"]] * 200]))
     loop = asyncio.get_running_loop()
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(15),
         contextlib.AsyncExitStack() as until_after_the_stop,
         door_to_engine(tmp_path) as door,
     ):

@@ -502,6 +502,17 @@ async def test_who_answers_no_ping_is_given_up_with_all_that_it_did_not_read(doo
         await asyncio.wait_for(connection.ended.wait(), 10)
 
 
+async def test_who_says_no_more_and_does_not_read_is_not_kept(door):
+    frame, loop = masked(pack([1, [[bytes(32), 1, 1, b"s"]] * 100])), asyncio.get_running_loop()
+    async with deaf(door) as bare:
+        (connection,) = door.gateway._sockets._connections
+        while connection._frames.writable.is_set():
+            await loop.sock_sendall(bare, frame)
+            await asyncio.sleep(0.001)
+        bare.shutdown(socket.SHUT_WR)
+        await asyncio.wait_for(connection.ended.wait(), 10)
+
+
 async def test_of_many_changes_a_slow_reader_is_told_the_newest(door):
     payer = await door.payer(capacity="1000000")
     async with door.socket() as quick, door.socket() as slow:

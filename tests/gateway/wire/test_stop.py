@@ -1,14 +1,21 @@
 """An engine that stops takes nothing new, answers what it took, and forgets nothing of it."""
 
 import http.client
+import itertools
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from tests.gateway.wire.test_flow import UPGRADE, deaf, frames, masked
 from tests.gateway.wire.world import Client, Server, Speaker
+
+STOP_S = 6.0
+"""Within which a stop must end whatever peers do; a second or two on a machine of its own."""
 
 
 def until_closed(speaker: Speaker) -> tuple[list, int | None]:
@@ -68,7 +75,8 @@ def test_what_is_under_way_is_answered_and_kept_and_nothing_else_taken(tmp_path)
                 assert (problem["status"], problem["code"]) == (503, "overloaded")
                 assert problem["retryable"]
             speaker.frame(2, other.wire(1, 5))
-            assert speaker.answer() == (2, [[3, "overloaded", None, None]])
+            with client.websocket() as late:
+                assert until_closed(late) == ([], 1001)
             may_go.set()
             answers, code = until_closed(speaker)
         client.close()
@@ -114,3 +122,91 @@ def test_what_came_over_http_before_the_stop_is_answered(tmp_path):
         asker.close()
         client.close()
     assert results[0][0]["status"] == "accepted"
+
+
+# Peers that would have it wait --------------------------------------------------------------------
+
+
+@contextmanager
+def stopping_in_time(server: Server) -> Iterator[None]:
+    """Stop the server at the end of the block, and fail if that takes long."""
+    yield
+    began = time.monotonic()
+    server.stop()
+    server._thread.join(STOP_S)
+    assert not server._thread.is_alive(), f"still there after {time.monotonic() - began:.0f} s"
+
+
+def test_one_that_floods_and_does_not_read_is_not_waited_for(tmp_path):
+    with Server(tmp_path) as server:
+        client = Client(server.port)
+        flood = masked(2, msgspec.msgpack.encode([1, [[bytes(32), 1, 1, b"s"]] * 500]))
+        with deaf(client) as bare, stopping_in_time(server):
+            bare.settimeout(0.5)
+            with suppress(TimeoutError):
+                while True:
+                    bare.sendall(flood)
+        client.close()
+
+
+class Flooder:
+    """Sends frames for as long as it can, the first one again in the end, and reads all answers."""
+
+    def __init__(self, client: Client, sent: list[bytes]) -> None:
+        self.heard: list[tuple[int, bytes]] = []
+        self.under_way = threading.Event()
+        self._client = client
+        self._sent = itertools.chain(sent, itertools.repeat(sent[0] * 50))
+        self._threads = [threading.Thread(target=work) for work in (self._send, self._read)]
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        with self._client.raw(UPGRADE) as self._bare:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += self._bare.recv(1)
+            for thread in self._threads:
+                thread.start()
+            yield
+            for thread in self._threads:
+                thread.join(20)
+
+    def _send(self) -> None:
+        with suppress(OSError):
+            for frame in self._sent:
+                self._bare.sendall(frame)
+
+    def _read(self) -> None:
+        with suppress(ConnectionResetError):  # behind the close, for not having said so in turn
+            for opcode, payload in frames(self._bare):
+                self.heard.append((opcode, payload))
+                if len(self.heard) == 300:
+                    self.under_way.set()
+
+
+def test_one_that_floods_and_reads_is_told_of_all_that_was_taken_and_not_waited_for(tmp_path):
+    with Server(tmp_path) as server:
+        client = Client(server.port)
+        payer = client.payer(capacity="1000000")
+        claims = [payer.wire(number, number) for number in range(1, 2_001)]
+        packed = (msgspec.msgpack.encode([number, [one]]) for number, one in enumerate(claims, 1))
+        flooder = Flooder(client, [masked(2, frame) for frame in packed])
+        with flooder.at_work(), stopping_in_time(server):
+            assert flooder.under_way.wait(20)
+        client.close()
+    answers = [msgspec.msgpack.decode(payload) for opcode, payload in flooder.heard if opcode == 2]
+    taken = {number for number, ((status, *_),) in answers if status == 0}
+    assert flooder.heard[-1] == (8, (1001).to_bytes(2))
+    with Server(tmp_path) as server:
+        payer._client = again = Client(server.port)
+        assert taken == set(range(1, payer.channel["sequence"] + 1))
+        again.close()
+
+
+def test_a_call_whose_body_never_ends_is_not_waited_for(tmp_path):
+    head = b"POST /v1/claims HTTP/1.1\r\nhost: here\r\ncontent-length: 100\r\n\r\n{"
+    with Server(tmp_path) as server:
+        client = Client(server.port)
+        with client.raw(head), stopping_in_time(server):
+            client.get("/livez")
+        client.close()
