@@ -39,7 +39,7 @@ from engine.payments.sql.pipelined import Connection, PostgresWork, Remembered
 
 T = TypeVar("T")
 
-log: Final = logging.getLogger(__name__)
+logger: Final = logging.getLogger(__name__)
 
 # At the end of a pipeline it warns of each error that it does not raise again. We raise the first.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
@@ -306,7 +306,7 @@ class PostgresDatabase(Database):
         with self._named_faults(), self._connection() as connection:
             found = connection.execute(WHAT_IS_OFF).fetchall()
         for (setting,) in found:
-            log.warning("%s: the server runs with %s = off: %s", self.name, setting, ADVICE)
+            logger.warning("%s: the server runs with %s = off: %s", self.name, setting, ADVICE)
 
     @contextmanager
     def migrating(self) -> Iterator[CoreConnection]:
