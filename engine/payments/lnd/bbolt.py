@@ -152,28 +152,34 @@ class Bucket:
         return self._nested(leaf, index) if leaf.is_bucket(index) else leaf.value(index)
 
     def _nested(self, leaf: Leaf, index: int) -> "Bucket":
-        value = leaf.value(index)
-        if len(value) < _BUCKET.size:
-            self.refuse(f"the bucket at element {index} has no head")
-        root, sequence = _BUCKET.unpack_from(value)
+        _, start, end = leaf.slots[index]
+        size = end - start - _BUCKET.size
+        if size < 0:
+            self._file.refuse(leaf.page, f"the bucket at element {index} has no head")
+        root, sequence = _BUCKET.unpack_from(leaf.data, start)
         if root == 0:
-            inline = self._inline(leaf.page, index, value[_BUCKET.size :])
-            return Bucket(self._file, inline, sequence, leaf.page)
+            return Bucket(self._file, self._inline(leaf, index), sequence, leaf.page)
+        if size > 0:
+            self._file.refuse(leaf.page, f"the bucket at element {index} is longer than its head")
         return Bucket(self._file, _below(root, place_of(leaf.page, index)), sequence, root)
 
-    def _inline(self, page: int, index: int, data: bytes) -> Leaf:
+    def _inline(self, leaf: Leaf, index: int) -> Leaf:
         def refuse(reason: str) -> NoReturn:
-            self._file.refuse(page, f"in the bucket at element {index}: {reason}")
+            self._file.refuse(leaf.page, f"in the bucket at element {index}: {reason}")
 
-        if len(data) < HEAD.size:
+        _, start, end = leaf.slots[index]
+        start += _BUCKET.size
+        if end - start < HEAD.size:
             refuse("its page has no head")
+        self._file.spend_inline(end - start, refuse)
+        data = leaf.data[start:end]
         head = read_head(data)
         if head.flags != LEAF or head.page or head.overflow:
             refuse("its page is not an inline leaf")
-        leaf = read_leaf(data, 0, refuse)
-        if any(leaf.is_bucket(each) for each in range(len(leaf.keys))):
+        inline = read_leaf(data, 0, refuse)
+        if any(inline.is_bucket(each) for each in range(len(inline.keys))):
             refuse("it holds another bucket")
-        return leaf
+        return inline
 
 
 class BboltReader:

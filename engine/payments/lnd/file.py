@@ -22,10 +22,12 @@ from engine.payments.lnd.pages import (
     LEAF,
     Head,
     Page,
+    Refuse,
     read_branch,
     read_head,
     read_leaf,
 )
+from engine.payments.lnd.work import Work
 
 PAGE_BYTES_MAX: Final = 4 << 20
 """How long one page with its overflow may be; what lnd keeps in one value is far below."""
@@ -33,15 +35,10 @@ PAGE_BYTES_MAX: Final = 4 << 20
 KEPT_BYTES_MAX: Final = 8 << 20
 """How many bytes of pages stay in memory, the ones used last."""
 
-READ_BYTES_FREE: Final = 64 << 20
-READ_TIMES_MIN: Final = 16
-PAYMENT_BYTES: Final = 64
-"""How much may be read in all: the free part, and the file so often over. A look-up that misses
-reads one page for one payment, and no payment takes less than four times these bytes of the file,
-so a sound file stays below a quarter of that; only a made-up tree costs more."""
-
 ROOT_OWNER: Final = 1
 """What points at the root page: the meta page, and nothing else."""
+
+TOO_MUCH: Final = "to read this file takes more work than a sound one does"
 
 _OWNERS_CHUNK: Final = 512
 
@@ -54,6 +51,7 @@ class BboltFile:
         meta: what the newer valid meta page says.
         identity: device, inode, size and time of change when it was opened.
         pages_read: pages asked for so far, those that were still in memory too.
+        work: what reading it took so far.
 
     Raises:
         UnreadableFileError: there is no file at `path` that could be opened.
@@ -67,13 +65,13 @@ class BboltFile:
         self._owners: dict[int, array[int]] = {}
         self._kept: OrderedDict[int, tuple[int, Page]] = OrderedDict()
         self._kept_bytes = 0
-        self._read_bytes = 0
         self._descriptor = _open(self.path)
         try:
             _lock(self._descriptor, self.path)
             self._size = os.fstat(self._descriptor).st_size
             self.identity = self._look()
             self.meta = self._read_meta()
+            self.work = Work(self.meta.page_size)
         except BaseException:
             self.close()
             raise
@@ -108,6 +106,24 @@ class BboltFile:
             self._kept.move_to_end(number)
             return kept[1]
         return self._read_page(number, owner)
+
+    def spend_inline(self, size: int, refuse: Refuse) -> None:
+        """Count an inline bucket that is about to be taken apart.
+
+        Args:
+            size: of its page, head included. bbolt gives a bucket pages of its own once that is
+                more than a quarter of a page.
+            refuse: raises the error of the place where it lies.
+
+        Raises:
+            DamagedFileError: it is longer than that, or was taken apart far too often.
+        """
+        size_max = self.meta.page_size // 4
+        if size > size_max:
+            refuse(f"its page has {size} bytes, and no more than {size_max} lie in a parent")
+        self.work.inline += size
+        if self.work.is_too_much:
+            refuse(TOO_MUCH)
 
     def refuse(self, number: int, reason: str) -> NoReturn:
         """Raise what is wrong with page `number`."""
@@ -172,14 +188,10 @@ class BboltFile:
         data = self._read_at(number * self.meta.page_size, size)
         if len(data) < size:
             self.refuse(number, "the file ends in it: it was cut while it was read")
-        self._read_bytes += size
-        if self._read_bytes > self._read_bytes_max():
-            self.refuse(number, "to read this file takes more work than a sound one does")
+        self.work.read += size
+        if self.work.is_too_much:
+            self.refuse(number, TOO_MUCH)
         return data
-
-    def _read_bytes_max(self) -> int:
-        times = READ_TIMES_MIN + self.meta.page_size // PAYMENT_BYTES
-        return READ_BYTES_FREE + times * self._size
 
     def _keep(self, number: int, size: int, page: Page) -> None:
         self._kept[number] = size, page
@@ -195,9 +207,11 @@ class BboltFile:
             owners = self._owners.get(chunk)
             if owners is None:
                 owners = self._owners[chunk] = array("Q", bytes(8 * _OWNERS_CHUNK))
-            if owners[index] not in (0, owner):
+            if not owners[index]:
+                owners[index] = owner
+                self.work.reached += self.meta.page_size
+            elif owners[index] != owner:
                 self.refuse(number, "two places of the file point at it")
-            owners[index] = owner
 
 
 def place_of(page: int, index: int) -> int:

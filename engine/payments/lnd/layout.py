@@ -22,6 +22,7 @@ from engine.payments.lnd.fields import U64_BYTES, MalformedError
 from engine.payments.lnd.payment import FLAT_VERSION, PaymentBucket
 from engine.payments.lnd.records import read_index_entry
 from engine.payments.lnd.routes import Warn
+from engine.payments.lnd.work import Work
 from engine.payments.records import PaymentRecord
 from engine.payments.values import NUMBER_MAX
 
@@ -114,6 +115,11 @@ class LndPayments:
     def pages_read(self) -> int:
         """How many pages were asked for so far."""
         return self._reader.file.pages_read
+
+    @property
+    def work(self) -> Work:
+        """What reading the file took so far."""
+        return self._reader.file.work
 
     def count(self) -> int:
         """Count the payments, without their duplicates; reads the outer pages only."""

@@ -184,7 +184,7 @@ class Outcome:
     def __init__(self, path: Path) -> None:
         self.error: PaymentsError | None = None
         self.records: list[PaymentRecord] = []
-        self.pages_read = 0
+        self.pages_read = self.inline_bytes = 0
         self.entries = 0
         try:
             with LndPayments(path) as payments:
@@ -206,6 +206,7 @@ class Outcome:
             source.finish(len(self.records))
         finally:
             self.pages_read = payments.pages_read
+            self.inline_bytes = payments.work.inline
 
 
 def in_order(records: list[PaymentRecord]) -> bool:

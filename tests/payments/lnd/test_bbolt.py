@@ -114,6 +114,18 @@ def test_a_walk_reads_each_page_once(tmp_path):
         assert reader.file.pages_read == path.stat().st_size // 4096 - 2 - overflow
 
 
+@pytest.mark.parametrize("page_size", PAGE_SIZES)
+def test_a_bucket_lies_in_its_parent_up_to_a_quarter_of_a_page(tmp_path, page_size):
+    tree = Tree({b"small": Tree({b"k": b"x" * (page_size // 4 - 33)})})
+    with BboltReader(write_file(tmp_path / "a.db", tree, page_size)) as reader:
+        assert content(reader.root) == tree
+        assert (reader.file.pages_read, reader.file.work.inline) == (1, page_size // 4)
+    tree.tree(b"small")[b"k"] += b"x"
+    with BboltReader(write_file(tmp_path / "a.db", tree, page_size)) as reader:
+        assert content(reader.root) == tree
+        assert (reader.file.pages_read, reader.file.work.inline) == (2, 0)
+
+
 @needs_real_files
 @pytest.mark.parametrize("name", ["carol", "dave"])
 def test_all_of_a_file_of_lnd_is_read_and_written_and_read_again(tmp_path, name):
@@ -363,10 +375,16 @@ HOSTILE = {
     "an empty page below a branch": ([branch(3, (b"a", 4)), leaf(4)], 4, "is empty"),
     "a bucket that is its own parent": ([simple(3, b"k", bucket(3), 1)], 3, "two places"),
     "a bucket without a head": ([simple(3, b"k", b"short", 1)], 3, "has no head"),
+    "a bucket with more than a head": (
+        [simple(3, b"k", bucket(4) + b"x", 1), simple(4, b"a")], 3, "longer than its head",
+    ),
     "an inline bucket without a page": ([simple(3, b"k", bucket(0), 1)], 3, "no head"),
     "an inline branch": ([simple(3, b"k", inline(flags=1), 1)], 3, "not an inline leaf"),
     "an inline page with a number": ([simple(3, b"k", inline(number=3), 1)], 3, "not an inline"),
     "an inline count": ([simple(3, b"k", inline(count=9), 1)], 3, "more elements"),
+    "an inline bucket of more than a quarter of a page": (
+        [simple(3, b"k", inline(body=bytes(1009)), 1)], 3, "1025 bytes, and no more than 1024",
+    ),
     "a bucket in an inline one": (
         [simple(3, b"k", inline(count=1, body=struct.pack("<IIII", 1, 16, 1, 16) + b"k" * 17), 1)],
         3,

@@ -16,6 +16,10 @@ QUICK, MANY = 60, often(800, 3_000)
 DEPTH = 8
 """Pages a look-up of these files goes through at the most, with room for damage that adds some."""
 
+INLINE_TIMES = 1
+"""How often over a file its inline buckets are taken apart; those of a sound one add up to an
+eighth of it at the most."""
+
 SPECIMENS = specimens()
 names = [specimen.name for specimen in SPECIMENS]
 
@@ -33,6 +37,8 @@ def check(specimen: Specimen, number: int, folder: Path) -> str:
     assert in_order(outcome.records), case
     bound = 4 * specimen.pages + DEPTH * (outcome.entries + 200)
     assert outcome.pages_read <= bound, f"{case}: {outcome.pages_read} of {bound} pages"
+    seen = f"{outcome.inline_bytes} bytes of inline buckets"
+    assert outcome.inline_bytes <= INLINE_TIMES * len(specimen.data), f"{case}: {seen}"
     if outcome.error is None:
         return "read"
     assert str(path) in str(outcome.error) or not str(outcome.error).startswith("/"), case

@@ -420,20 +420,6 @@ def test_a_value_among_nested_attempts_is_refused(tmp_path, key):
     assert "does not write" in refusal(node, tmp_path).reason
 
 
-def test_a_file_that_is_made_to_be_read_over_and_over_is_refused(tmp_path):
-    """Each number of a long index points at one of a few payments in a page of megabytes."""
-    records = [make_record(number) for number in (1, 2, 3, 4)]
-    node = node_of(records)
-    for record in records:
-        bucket = node.payments.tree(record.info.identifier)
-        bucket.is_whole = True
-        bucket[b"junk"] = bytes(3 << 20)
-    for number in range(5, 4000):
-        node.point(number, records[number % 4].info.identifier)
-    with pytest.raises(DamagedFileError, match="more work than a sound one"):
-        read_node(node, tmp_path)
-
-
 # Duplicates ---------------------------------------------------------------------------------------
 
 

@@ -16,12 +16,14 @@ BRANCH, LEAF, META, FREELIST = 1, 2, 4, 16
 class Tree:
     """A bucket: keys with their values or buckets, and its counter.
 
-    One that `is_whole` lies in one leaf, however long, which bbolt would not do.
+    One that `is_whole` lies in one leaf, one that `is_inline` in its parent, however long they are;
+    bbolt would do neither.
     """
 
     items: dict[bytes, "bytes | Tree"] = field(default_factory=dict)
     sequence: int = 0
     is_whole: bool = False
+    is_inline: bool = False
 
     def __setitem__(self, key: bytes, value: "bytes | Tree") -> None:
         self.items[key] = value
@@ -82,7 +84,7 @@ class Writer:
             return None
         rows = [(key, 0, tree.items[key]) for key in sorted(tree.items)]
         body = leaf_body(rows)
-        if 16 + len(body) > self.page_size // 4:
+        if 16 + len(body) > self.page_size // 4 and not tree.is_inline:
             return None
         head = struct.pack("<QQ", 0, tree.sequence)
         return head + struct.pack("<QHHI", 0, LEAF, len(rows), 0) + body
