@@ -107,19 +107,24 @@ class Bucket:
         return below, index if index >= 0 and below.keys[index] == key else None
 
     def _leaves(self, after: bytes | None) -> Iterator[Leaf]:
-        waiting = [self._root]
-        while waiting:
-            below = waiting.pop()
+        # One iterator for each page on the way down: what lies beside it is made when it is due.
+        ways: list[Iterator[_Below | Leaf]] = [iter((self._root,))]
+        while ways:
+            below = next(ways[-1], None)
+            if below is None:
+                ways.pop()
+                continue
             page = below if isinstance(below, Leaf) else self._read(below)
             if isinstance(page, Leaf):
                 yield page
-                continue
-            assert isinstance(below, _Below)
-            first = 0 if after is None else max(bisect_right(page.keys, after) - 1, 0)
-            waiting += [
-                self._element(below, page, index)
-                for index in range(len(page.keys) - 1, first - 1, -1)
-            ]
+            else:
+                assert isinstance(below, _Below)
+                ways.append(self._children(below, page, after))
+
+    def _children(self, above: _Below, page: Branch, after: bytes | None) -> Iterator[_Below]:
+        first = 0 if after is None else max(bisect_right(page.keys, after) - 1, 0)
+        for index in range(first, len(page.keys)):
+            yield self._element(above, page, index)
 
     def _child(self, above: _Below, page: Branch, key: bytes) -> _Below:
         return self._element(above, page, max(bisect_right(page.keys, key) - 1, 0))

@@ -28,6 +28,9 @@ FREELIST: Final = 0x10
 BUCKET_ELEMENT: Final = 1
 """The one flag of a leaf element: its value is the head of a bucket."""
 
+KEY_BYTES_MAX: Final = 32_768
+"""bbolt takes no longer key. Keys are compared at each look-up, and a long one takes its time."""
+
 Refuse = Callable[[str], NoReturn]
 """Raises the error of the page that is read, with a reason in words."""
 
@@ -95,6 +98,8 @@ def read_leaf(data: bytes, page: int, refuse: Refuse) -> Leaf:
             refuse(f"element {len(keys)} lies outside its page, or over another one")
         end = value + value_size
         key = data[start:value]
+        if key_size > KEY_BYTES_MAX:
+            refuse(f"the key of element {len(keys)} has {key_size} bytes")
         if (key <= last and keys) or flags > BUCKET_ELEMENT:
             refuse(f"element {len(keys)} is out of order, or of an unknown kind")
         keys.append(key)
@@ -115,6 +120,8 @@ def read_branch(data: bytes, page: int, refuse: Refuse) -> Branch:
         if start < end or start + key_size > size:
             refuse(f"element {len(keys)} lies outside its page, or over another one")
         end = start + key_size
+        if key_size > KEY_BYTES_MAX:
+            refuse(f"the key of element {len(keys)} has {key_size} bytes")
         key = data[start:end]
         if keys and key <= keys[-1]:
             refuse(f"element {len(keys)} is out of order")

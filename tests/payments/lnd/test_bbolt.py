@@ -3,6 +3,7 @@
 import fcntl
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine.payments.lnd.bbolt import DEPTH_MAX, BboltReader, Bucket
 from engine.payments.lnd.errors import DamagedFileError, FileLockedError, UnreadableFileError
+from engine.payments.lnd.file import ROOT_OWNER
 from engine.payments.lnd.metas import PAGE_SIZES, fnv1a_64
 from tests.payments.lnd.real import needs_real_files, real_file
 from tests.payments.lnd.writer import Tree, file_bytes, meta_page, write_file
@@ -326,6 +328,17 @@ def inline(flags: int = 2, count: int = 0, number: int = 0, body: bytes = b"") -
     return bucket(0) + struct.pack("<QHHI", number, flags, count, 0) + body
 
 
+def long(flags: int, element: bytes) -> list[bytes]:
+    """Make page 3 of one element with a key of 32,769 bytes, over nine pages."""
+    whole = page(3, flags, 1, element + bytes(9 * 4096 - 32), overflow=8)
+    return cut(whole)
+
+
+def cut(whole: bytes) -> list[bytes]:
+    """Cut a page with its overflow into pages."""
+    return [whole[at : at + 4096] for at in range(0, len(whole), 4096)]
+
+
 def assembled(*pages: bytes) -> bytes:
     high = 3 + len(pages)
     metas = [meta_page(number, 4096, ROOT, 2, high, number) for number in (0, 1)]
@@ -358,6 +371,12 @@ HOSTILE = {
     "an unknown kind of element": ([leaf(3, (2, 16, 1, 1), data=b"kv")], 3, "unknown kind"),
     "branch keys out of order": (
         [branch(3, (b"b", 4), (b"a", 5)), simple(4, b"b"), simple(5, b"c")], 3, "out of order",
+    ),
+    "a key longer than bbolt takes": (
+        long(2, struct.pack("<IIII", 0, 16, 32_769, 0)), 3, "has 32769 bytes",
+    ),
+    "a branch key longer than bbolt takes": (
+        long(1, struct.pack("<IIQ", 16, 32_769, 4)), 3, "has 32769 bytes",
     ),
     "a branch to itself": ([branch(3, (b"a", 3))], 3, "two places"),
     "a cycle of two": ([branch(3, (b"a", 4)), branch(4, (b"a", 3))], 3, "two places"),
@@ -424,3 +443,24 @@ def test_a_page_of_many_megabytes_is_refused(tmp_path):
     os.truncate(path, 200_000 * 4096)
     with pytest.raises(DamagedFileError, match="too long"), BboltReader(path) as reader:
         content(reader.root)
+
+
+def test_a_walk_holds_the_way_down_and_not_what_lies_beside_it(tmp_path):
+    """The first of 60,000 pages is read; nothing is made for the others."""
+    count, pages = 60_000, 264
+    table = b"".join(
+        struct.pack("<IIQ", 16 * (count - index) + 2 * index, 2, ROOT + pages + index)
+        for index in range(count)
+    )
+    keys = b"".join(struct.pack(">H", index) for index in range(count))
+    root = page(ROOT, 1, count, table + keys, overflow=pages - 1).ljust(pages * 4096, b"\0")
+    path = tmp_path / "a.db"
+    path.write_bytes(assembled(*cut(root), simple(ROOT + pages, b"\0\0")))
+    with BboltReader(path) as reader:
+        reader.file.page(ROOT, ROOT_OWNER)
+        tracemalloc.start()
+        first = next(reader.root.items())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert first == (b"\0\0", b"v")
+    assert peak < 1 << 20
