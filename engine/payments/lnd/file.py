@@ -40,7 +40,10 @@ ROOT_OWNER: Final = 1
 
 TOO_MUCH: Final = "to read this file takes more work than a sound one does"
 
-_OWNERS_CHUNK: Final = 512
+PAGES_MAX: Final = 1 << 40
+"""More than any disk has; the number of an element of a page takes 16 bits more, out of 64."""
+
+_OWNERS_CHUNK: Final = 64
 
 
 class BboltFile:
@@ -54,7 +57,7 @@ class BboltFile:
         work: what reading it took so far.
 
     Raises:
-        UnreadableFileError: there is no file at `path` that could be opened.
+        UnreadableFileError: there is no file at `path` that could be opened and read.
         FileLockedError: a running lnd holds it.
         DamagedFileError: it is not a bbolt file, or was cut.
     """
@@ -143,7 +146,10 @@ class BboltFile:
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def _read_at(self, offset: int, size: int) -> bytes:
-        return os.pread(self._descriptor, size, offset)
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise UnreadableFileError(self.path, str(error)) from error
 
     def _read_meta(self) -> Meta:
         if self._size < META_BYTES:
@@ -151,6 +157,8 @@ class BboltFile:
         meta = choose_meta(self._read_at)
         if isinstance(meta, str):
             raise DamagedFileError(self.path, 0, 0, meta)
+        if meta.high_water > PAGES_MAX:
+            raise DamagedFileError(self.path, 0, 0, f"it counts {meta.high_water} pages")
         pages = self._size // meta.page_size
         if meta.high_water > pages:
             reason = f"it was cut: it has {pages} of the {meta.high_water} pages it counts"

@@ -1,5 +1,6 @@
 """bbolt files: what the writer of these tests wrote and what lnd wrote is read back, in order."""
 
+import errno
 import fcntl
 import os
 import struct
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.payments.lnd import file
 from engine.payments.lnd.bbolt import DEPTH_MAX, BboltReader, Bucket
 from engine.payments.lnd.errors import DamagedFileError, FileLockedError, UnreadableFileError
 from engine.payments.lnd.file import ROOT_OWNER
@@ -227,7 +229,9 @@ def test_what_is_no_bbolt_file_is_refused(tmp_path, data, reason):
         ({"page_size": 5000}, "page size of 5000"),
         ({"page_size": 0}, "page size of 0"),
         ({"page_size": 1 << 31}, "page size of"),
-        ({"high": 2**63}, "was cut"),
+        ({"high": 2**40}, "was cut"),
+        ({"high": 2**40 + 1}, "counts 1099511627777 pages"),
+        ({"high": 2**64 - 1}, "counts 18446744073709551615 pages"),
         ({"root": 2**63}, "no such page"),
         ({"root": 0}, "no such page"),
         ({"root": 1}, "no such page"),
@@ -279,6 +283,35 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path):
             content(reader.root)
         with pytest.raises(DamagedFileError, match="was written to"):
             reader.file.check_unchanged()
+
+
+def test_a_disk_that_fails_is_no_crash(tmp_path, monkeypatch):
+    def failing(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = write_file(tmp_path / "a.db", nested())
+    with BboltReader(path) as reader:
+        monkeypatch.setattr(os, "pread", failing)
+        with pytest.raises(UnreadableFileError, match="cannot be read"):
+            content(reader.root)
+
+
+def test_pages_far_apart_cost_no_memory_for_those_between(tmp_path, monkeypatch):
+    numbers = [4 + 1000 * index for index in range(200)]
+    rows = [(bytes([index]), number) for index, number in enumerate(numbers)]
+    path = tmp_path / "a.db"
+    path.write_bytes(assembled(branch(ROOT, *rows), high=numbers[-1] + 1))
+    with path.open("rb+") as written:
+        for key, number in rows:
+            written.seek(number * 4096)
+            written.write(simple(number, key))
+    monkeypatch.setattr(file, "KEPT_BYTES_MAX", 0)
+    with BboltReader(path) as reader:
+        tracemalloc.start()
+        assert reader.root.count() == 200
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept < 300_000
 
 
 def test_a_file_that_grows_is_read_as_it_was(tmp_path):
@@ -339,8 +372,8 @@ def cut(whole: bytes) -> list[bytes]:
     return [whole[at : at + 4096] for at in range(0, len(whole), 4096)]
 
 
-def assembled(*pages: bytes) -> bytes:
-    high = 3 + len(pages)
+def assembled(*pages: bytes, high: int = 0) -> bytes:
+    high = high or 3 + len(pages)
     metas = [meta_page(number, 4096, ROOT, 2, high, number) for number in (0, 1)]
     return b"".join([*metas, page(2, 16, 0, b""), *pages])
 
