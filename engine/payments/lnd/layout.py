@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import msgspec
 
+from engine.payments.checking import HASH_BYTES
 from engine.payments.lnd.bbolt import BboltReader, Bucket
 from engine.payments.lnd.errors import DamagedPaymentError, UnknownLayoutError
 from engine.payments.lnd.fields import U64_BYTES, MalformedError
@@ -57,6 +58,7 @@ class LndPayments:
         path: of the file.
         schema_version: of lnd's database, 16 or higher.
         counters: as the file has them.
+        record_bytes: how much of the file the payments took that were read so far.
 
     Raises:
         UnreadableFileError: there is no such file.
@@ -67,6 +69,7 @@ class LndPayments:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.record_bytes = 0
         self._reader = BboltReader(path)
         try:
             root = self._reader.root
@@ -145,7 +148,9 @@ class LndPayments:
             if payment is None:
                 warn(f"number {int.from_bytes(number)}: payment {identifier.hex()} is not there")
             elif payment.number() == int.from_bytes(number):
-                yield payment.record(self._checked(number, identifier))
+                record = payment.record(self._checked(number, identifier))
+                self.record_bytes += payment.size
+                yield record
             elif not payment.has_duplicate(number):
                 warn(
                     f"number {int.from_bytes(number)}: payment {identifier.hex()} has another "
@@ -156,8 +161,12 @@ class LndPayments:
         """Return the highest attempt index of all payments; reads every payment, no attempt."""
         if self._payments is None:
             return 0
-        found = (self._payment(key, _ignore) for key, _ in self._payments.items())
-        return max((each.highest_attempt() for each in found if each is not None), default=0)
+        found = (
+            self._opened(key, value, _ignore)
+            for key, value in self._payments.items()
+            if len(key) == HASH_BYTES and isinstance(value, Bucket)
+        )
+        return max((each.highest_attempt() for each in found), default=0)
 
     # The index -----------------------------------------------------------------------------------
 
@@ -195,8 +204,9 @@ class LndPayments:
     def _payment(self, identifier: bytes, warn: Warn) -> PaymentBucket | None:
         assert self._payments is not None
         bucket = self._payments.bucket(identifier)
-        if bucket is None:
-            return None
+        return None if bucket is None else self._opened(identifier, bucket, warn)
+
+    def _opened(self, identifier: bytes, bucket: Bucket, warn: Warn) -> PaymentBucket:
         is_flat = self.schema_version >= FLAT_VERSION
         return PaymentBucket(self.path, identifier, bucket, is_flat, warn)
 

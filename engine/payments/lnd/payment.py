@@ -21,6 +21,7 @@ from engine.payments.errors import PaymentDBCode
 from engine.payments.lnd.bbolt import Bucket
 from engine.payments.lnd.errors import DamagedPaymentError
 from engine.payments.lnd.fields import U64_BYTES, MalformedError
+from engine.payments.lnd.pages import ELEMENT_SIZE
 from engine.payments.lnd.records import (
     read_attempt,
     read_creation,
@@ -57,6 +58,12 @@ _FLAT_KEYS: Final = (b"ai", b"si", b"fi")
 _NESTED_KEYS: Final = (b"htlc-attempt-info", b"htlc-settle-info", b"htlc-fail-info")
 _FLAT_KEY_BYTES: Final = 2 + U64_BYTES
 
+RECORD_BYTES_MAX: Final = 16 << 20
+"""How much of the file one payment may take with all attempts and duplicates, for all of that is
+in memory at once. It is 50,000 attempts over one hop, or 20,000 over five that came back with a
+message. lnd gives a payment up after a minute unless it is told otherwise, sends at most 16 parts
+at once, and reads all attempts again for each new one: it would have to go on for hours."""
+
 T = TypeVar("T")
 
 
@@ -73,6 +80,9 @@ class PaymentBucket:
 
     Every method may raise `DamagedPaymentError` or `DamagedFileError`.
 
+    Attributes:
+        size: how many bytes of the file were taken into memory so far.
+
     Args:
         path: of the file, for errors.
         identifier: the key the bucket lies under.
@@ -84,6 +94,7 @@ class PaymentBucket:
     def __init__(
         self, path: Path, identifier: bytes, bucket: Bucket, is_flat: bool, warn: Warn
     ) -> None:
+        self.size = 0
         self._path = path
         self._identifier = identifier
         self._bucket = bucket
@@ -111,6 +122,7 @@ class PaymentBucket:
         value = self._bucket.get(_CREATION)
         if value is None:
             self._refuse("it has no creation info")
+        self._take(_CREATION, value)
         info = self._read("its creation info", read_creation, value)
         if info.identifier != self._identifier:
             self._refuse(f"its creation info is of payment {info.identifier.hex()}")
@@ -170,6 +182,7 @@ class PaymentBucket:
                 self._refuse(f"its attempts have a key {key[:16].hex()} that lnd does not write")
             if isinstance(value, Bucket):
                 self._refuse("a bucket lies where an attempt should be")
+            self._take(key, value)
             parts = found.setdefault(int.from_bytes(key[2:]), _Parts())
             if key[:2] == b"ai":
                 parts.info = value
@@ -184,7 +197,9 @@ class PaymentBucket:
         for key, value in bucket.items():
             if len(key) != U64_BYTES or not isinstance(value, Bucket):
                 self._refuse(f"its attempts have a key {key[:16].hex()} that lnd does not write")
-            found[int.from_bytes(key)] = _Parts(*(value.get(name) for name in _NESTED_KEYS))
+            parts = [value.get(name) for name in _NESTED_KEYS]
+            self._take(key, *parts)
+            found[int.from_bytes(key)] = _Parts(*parts)
         return found
 
     # Duplicates ----------------------------------------------------------------------------------
@@ -195,17 +210,18 @@ class PaymentBucket:
             return
         for key, value in bucket.items():
             if len(key) == U64_BYTES and isinstance(value, Bucket):
-                yield self._duplicate(int.from_bytes(key), value)
+                yield self._duplicate(key, value)
             else:
                 self._warn(f"a key {key[:16].hex()} among its duplicates is none and was skipped")
 
-    def _duplicate(self, number: int, bucket: Bucket) -> DuplicatePayment:
+    def _duplicate(self, key: bytes, bucket: Bucket) -> DuplicatePayment:
+        number = int.from_bytes(key)
         place = f"duplicate {number}"
-        value = bucket.get(_CREATION)
+        value, settled, old = map(bucket.get, (_CREATION, _OLD_SETTLE, _OLD_ATTEMPT))
+        self._take(key, value, settled, old)
         if value is None:
             self._refuse(f"{place}: it has no creation info")
         info: CreationInfo = self._read(f"{place}: its creation info", read_old_creation, value)
-        settled = bucket.get(_OLD_SETTLE)
         reason = self._reason(bucket, f"{place}: ")
         if settled is not None and reason is not None:
             self._refuse(f"{place}: it has both settled and failed")
@@ -223,7 +239,7 @@ class PaymentBucket:
             payment_request=info.payment_request,
             failure_reason=reason,
             settle=settle,
-            attempt=self._old_attempt(place, bucket.get(_OLD_ATTEMPT)),
+            attempt=self._old_attempt(place, old),
         )
 
     def _old_attempt(self, place: str, value: bytes | None) -> Attempt | None:
@@ -240,6 +256,16 @@ class PaymentBucket:
         return lambda text: self._warn(f"{place}: {text}")
 
     # Both ----------------------------------------------------------------------------------------
+
+    def _take(self, key: bytes, *values: bytes | None) -> None:
+        """Count what becomes a part of the record, and refuse what no memory is made for."""
+        self.size += ELEMENT_SIZE + len(key) + sum(len(value) for value in values if value)
+        if self.size > RECORD_BYTES_MAX:
+            self._refuse(
+                f"it has {self.size:,} bytes in the file, or more, and lnd never comes near the "
+                f"{RECORD_BYTES_MAX:,} that are allowed: delete its failed attempts in lnd (lncli "
+                "deletepayments --payment_hash=... --failed_htlcs_only) and import again"
+            )
 
     def _reason(self, bucket: Bucket, place: str) -> FailureReason | None:
         value = bucket.get(_REASON)

@@ -7,6 +7,7 @@ attempt with the index 0 gets one that is free.
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,10 @@ from engine.payments.lnd.repair import repair_index
 from engine.payments.migration.report import WARNINGS_MAX
 from engine.payments.migration.source import Place, SourceBatch
 from engine.payments.records import PaymentRecord
+
+BATCH_BYTES_MAX: Final = 4 << 20
+"""A batch ends early where its payments take so much of the file: all of them are in memory, as
+records, as rows, and as the copy that is read back. 500 usual ones take a tenth of that."""
 
 
 class LndSource:
@@ -40,18 +45,20 @@ class LndSource:
         return self._payments.count()
 
     def batches(self, place: Place, batch_size: int) -> Iterator[SourceBatch]:
-        """Yield what follows `place`, put right, `batch_size` payments at a time."""
+        """Yield what follows `place`, put right: `batch_size` payments at a time, fewer if long."""
         self._forget_warnings()
         records: list[PaymentRecord] = []
         repaired = done = place.repaired
+        begun = self._payments.record_bytes
         after = place.after - self._shift if place != Place() else None
         for record in self._payments.records(self._warn, after):
             ours = self._ours(record, repaired)
             repaired += bool(record.attempts) and record.attempts[0].attempt_index == 0
             records.append(ours)
-            if len(records) == batch_size:
+            size = self._payments.record_bytes - begun
+            if len(records) == batch_size or size >= BATCH_BYTES_MAX:
                 yield self._batch(records, repaired - done)
-                records, done = [], repaired
+                records, done, begun = [], repaired, self._payments.record_bytes
         if records or self._warnings:
             yield self._batch(records, repaired - done)
 

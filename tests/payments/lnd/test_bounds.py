@@ -5,14 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from engine.payments.lnd import DamagedFileError, LndPayments
-from tests.payments.builders import make_record
+from engine.payments import AttemptFailureReason, Failure
+from engine.payments.lnd import (
+    DamagedFileError,
+    DamagedPaymentError,
+    LndPayments,
+    LndSource,
+    payment,
+    source,
+)
+from engine.payments.migration import Place
+from engine.payments.records import PaymentRecord
+from tests.payments.builders import make_attempt, make_record, settle
 from tests.payments.lnd.nodes import Node, node_of
+from tests.payments.lnd.samples import Samples
 
 
-def read(path: Path) -> None:
+def read(path: Path) -> list[PaymentRecord]:
     with LndPayments(path) as payments:
-        list(payments.records(ignore))
+        return list(payments.records(ignore))
 
 
 def ignore(text: str) -> None:
@@ -72,4 +83,69 @@ def test_an_inline_payment_of_many_elements_is_refused_when_it_is_first_seen(tmp
     with LndPayments(inline_payment(junk, 2_000).write(tmp_path / "channel.db")) as payments:
         with pytest.raises(DamagedFileError, match="no more than 1024 lie in a parent"):
             list(payments.records(ignore))
-        assert payments.work.inline == 0
+        assert payments.work.inline < 1024
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+
+def with_messages(count: int) -> Node:
+    """Return a node whose payment has so many attempts that failed, each with 65,535 bytes."""
+    failure = Failure(0, AttemptFailureReason.MESSAGE, 0, b"m" * 65_535)
+    attempts = [make_attempt(index, failure=failure) for index in range(1, count + 1)]
+    return node_of([make_record(7, attempts)])
+
+
+def test_a_payment_of_many_megabytes_is_read(tmp_path):
+    (found,) = read(with_messages(250).write(tmp_path / "channel.db"))
+    assert len(found.attempts) == 250
+
+
+def test_a_payment_that_memory_is_not_made_for_is_refused(tmp_path):
+    path = with_messages(257).write(tmp_path / "channel.db")
+    with pytest.raises(DamagedPaymentError, match="16,777,216 that are allowed: delete"):
+        read(path)
+    with LndPayments(path) as payments, pytest.raises(DamagedPaymentError, match="16,777,216"):
+        payments.highest_attempt_index()
+
+
+@pytest.mark.parametrize("version", [22, 35])
+def test_attempts_and_duplicates_of_a_payment_count_together(tmp_path, monkeypatch, version):
+    def size_of(record: PaymentRecord) -> int:
+        with LndPayments(node_of([record], version).write(path)) as payments:
+            assert list(payments.records(ignore)) == [record]
+            return payments.record_bytes
+
+    path = tmp_path / "channel.db"
+    attempts = [make_attempt(3), make_attempt(4, settle=settle())]
+    records = [
+        make_record(7, attempts[:1]),
+        make_record(7, attempts),
+        make_record(7, attempts, duplicates=[8]),
+        make_record(7, attempts, duplicates=[8, 9]),
+    ]
+    sizes = [size_of(record) for record in records]
+    assert sizes == sorted(set(sizes))
+    monkeypatch.setattr(payment, "RECORD_BYTES_MAX", sizes[-1])
+    size_of(records[-1])
+    monkeypatch.setattr(payment, "RECORD_BYTES_MAX", sizes[-1] - 1)
+    with pytest.raises(DamagedPaymentError, match=f"it has {sizes[-1]:,} bytes"):
+        size_of(records[-1])
+
+
+def test_a_batch_ends_where_it_is_long_and_is_the_same_when_it_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "BATCH_BYTES_MAX", 3_000)
+    records = Samples(4).records(30)
+    place = Place()
+    sizes = []
+    with LndPayments(node_of(records).write(tmp_path / "channel.db")) as payments:
+        lnd = LndSource(payments)
+        found = list(lnd.batches(place, 10))
+        for batch in found:
+            sizes.append(len(batch.records))
+            assert next(lnd.batches(place, 10)) == batch
+            assert next(lnd.batches(place, sizes[-1])) == batch
+            place = Place(batch.records[-1].sequence_number, place.repaired + batch.repaired)
+    assert [record for batch in found for record in batch.records] == records
+    assert max(sizes) > min(sizes[:-1]) > 0
+    assert max(sizes) < 10

@@ -83,11 +83,11 @@ class Writer:
         if not self.inline or any(isinstance(value, Tree) for value in tree.items.values()):
             return None
         rows = [(key, 0, tree.items[key]) for key in sorted(tree.items)]
-        body = leaf_body(rows)
-        if 16 + len(body) > self.page_size // 4 and not tree.is_inline:
+        size = 16 + sum(16 + len(key) + len(value) for key, _, value in rows)
+        if size > self.page_size // 4 and not tree.is_inline:
             return None
-        head = struct.pack("<QQ", 0, tree.sequence)
-        return head + struct.pack("<QHHI", 0, LEAF, len(rows), 0) + body
+        head = struct.pack("<QQQHHI", 0, tree.sequence, 0, LEAF, len(rows), 0)
+        return head + leaf_body(rows)
 
     def split(self, rows: list) -> list[list]:
         pages, page, used = [], [], 16
