@@ -5,8 +5,10 @@ never writes are put right: a payment with the number 0 moves all numbers up by 
 attempt with the index 0 gets one that is free.
 """
 
+import os
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -30,7 +32,7 @@ class LndSource:
     """
 
     def __init__(self, payments: LndPayments) -> None:
-        self.name = str(payments.path)
+        self.name = _encodable(payments.path)
         self._payments = payments
         self._shift = int(payments.begins_at_zero())
         self._warnings: list[str] = []
@@ -119,3 +121,8 @@ class LndSource:
 
     def _forget_warnings(self) -> None:
         self._warnings, self._unquoted = [], 0
+
+
+def _encodable(path: Path) -> str:
+    """Return the name for notes and reports; bytes that are no UTF-8 are written as numbers."""
+    return os.fsencode(path).decode(errors="backslashreplace")

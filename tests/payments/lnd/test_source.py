@@ -1,18 +1,23 @@
 """A file of lnd as a source: the same from any place on, and other when anything was written."""
 
+import json
+import os
 import pickle
 import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
+from engine.cli.main import cli
 from engine.payments.errors import PaymentsError
 from engine.payments.lnd import (
     DamagedFileError,
     DamagedPaymentError,
     LndPayments,
     LndSource,
+    import_lnd,
 )
 from engine.payments.migration import Place, SourceBatch
 from engine.payments.records import PaymentRecord
@@ -121,3 +126,27 @@ def test_errors_travel_between_processes(error):
     assert isinstance(again, PaymentsError)
     assert str(again) == str(error)
     assert vars(again) == vars(error)
+
+
+def misnamed(folder: Path) -> Path:
+    """Return a file whose name is no UTF-8, as a shell makes it of $'chan\\xff.db'."""
+    return node_of(Samples(4).records(30)).write(folder / os.fsdecode(b"chan\xff.db"))
+
+
+@pytest.mark.parametrize("option", [(), ("--dry-run",)])
+def test_a_file_whose_name_is_no_utf_8_is_imported(tmp_path, option):
+    words = ["payments", "import-lnd", str(misnamed(tmp_path)), f"sqlite:///{tmp_path}/x.db"]
+    seen = CliRunner().invoke(cli, [*words, *option])
+    assert seen.exception is None
+    assert json.loads(seen.stdout)["source"] == f"{tmp_path}/chan\\xff.db"
+
+
+def test_a_report_of_a_file_whose_name_is_no_utf_8_can_be_printed(tmp_path):
+    report = import_lnd(misnamed(tmp_path), f"sqlite:///{tmp_path}/x.db", dry_run=True)
+    assert b"chan\\xff.db" in "\n".join(report.lines()).encode()
+
+
+def test_a_name_that_is_utf_8_stays_what_it_is(tmp_path):
+    path = node_of(Samples(4).records(1)).write(tmp_path / "Büro.db")
+    with LndPayments(path) as payments:
+        assert LndSource(payments).name == str(path)
