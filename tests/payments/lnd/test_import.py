@@ -285,6 +285,7 @@ def hops(count: int, channel: int, lock: int, amount: int, **last: Any) -> tuple
 ADDRESS = b"test_mpp_payment_address_32".ljust(32, b"\0")
 NEW_YEAR = 1_704_110_400 * SECOND
 BLINDED = {"encrypted_data": b"\1\2\3", "blinding_point": P}
+CUSTOM = {65_540: b"x", 65_541: b""}
 TYPES: dict[str, Callable[[], PaymentRecord]] = {
     "224 legacy": lambda: typed(1, 9, hops(2, 1, 500, 50_000, legacy_payload=True)),
     "225 mpp": lambda: typed(
@@ -297,22 +298,31 @@ TYPES: dict[str, Callable[[], PaymentRecord]] = {
         3, 75_000, hops(2, 200_000, 600_000, 75_000, amp=AMP(b"r" * 32, b"s" * 32, 0x80000001))
     ),
     "228 custom": lambda: typed(
-        4, 9_000, hops(2, 1, 500, 9_000, custom_records={65_538: b"hop", 65_539: b""}),
-        wire={65_541: b"w1", 65_542: b"w2"}, first={65_536: b"p1", 65_537: b"p2"},
+        4, 9_000,
+        tuple(replace(hop, custom_records={65_538 + index: b"hop"})
+              for index, hop in enumerate(hops(3, 1, 500, 9_000))),
+        wire={65_541: b"w1", 65_542: b""}, first={65_536: b"p1", 65_537: b"p2"},
     ),
-    "230 metadata": lambda: typed(5, 9_000, hops(3, 1, 500, 9_000, metadata=b"meta")),
+    "230 metadata": lambda: typed(
+        5, 9_000, tuple(replace(hop, metadata=b"meta") for hop in hops(3, 1, 500, 9_000))
+    ),
     "231 all": lambda: typed(
         6, 149_250,
         hops(3, 1, 500, 149_250, metadata=b"meta", mpp=MPP(ADDRESS, 149_250), **BLINDED,
              blinded_total_msat=149_250, custom_records={65_540: b"x"}),
         wire={65_541: b"w1"}, first={65_536: b"p1"},
     ),
-    "232 amp and blinded": lambda: typed(
-        7, 9_000, hops(2, 1, 500, 9_000, amp=AMP(b"r" * 32, b"s" * 32, 1), **BLINDED)
-    ),
-    "232 blinded and metadata": lambda: typed(8, 9_000, hops(2, 1, 500, 9_000, metadata=b"",
-        **BLINDED)),
+    "232 mpp and custom": lambda: pair(10, mpp=MPP(ADDRESS, 9_000), custom_records=CUSTOM),
+    "232 amp and blinded": lambda: pair(11, amp=AMP(b"r" * 32, b"s" * 32, 1), **BLINDED),
+    "232 custom and metadata": lambda: pair(12, custom_records=CUSTOM, metadata=b"meta"),
+    "232 blinded and metadata": lambda: pair(13, metadata=b"", **BLINDED),
+    "232 mpp and metadata": lambda: pair(14, mpp=MPP(ADDRESS, 9_000), metadata=b"meta"),
 }  # fmt: skip
+
+
+def pair(number: int, **last: Any) -> PaymentRecord:
+    """Return a payment whose last hop has these two kinds of records."""
+    return typed(number, 9_000, hops(2, 1, 500, 9_000, **last))
 
 
 def typed(
