@@ -172,13 +172,11 @@ class Bucket:
         def refuse(reason: str) -> NoReturn:
             self._file.refuse(leaf.page, f"in the bucket at element {index}: {reason}")
 
-        _, start, end = leaf.slots[index]
-        start += _BUCKET.size
-        if end - start < HEAD.size:
+        data = leaf.value(index)[_BUCKET.size :]
+        if len(data) < HEAD.size:
             refuse("its page has no head")
-        self._file.spend_inline(end - start, refuse)
-        data = leaf.data[start:end]
         head = read_head(data)
+        self._file.spend_inline(len(data), head, refuse)
         if head.flags != LEAF or head.page or head.overflow:
             refuse("its page is not an inline leaf")
         inline = read_leaf(data, 0, refuse)

@@ -53,7 +53,6 @@ class BboltFile:
         path: of the file.
         meta: what the newer valid meta page says.
         identity: device, inode, size and time of change when it was opened.
-        pages_read: pages asked for so far, those that were still in memory too.
         work: what reading it took so far.
 
     Raises:
@@ -64,7 +63,6 @@ class BboltFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.pages_read = 0
         self._owners: dict[int, array[int]] = {}
         self._kept: OrderedDict[int, tuple[int, Page]] = OrderedDict()
         self._kept_bytes = 0
@@ -102,20 +100,23 @@ class BboltFile:
         Raises:
             DamagedFileError: it is not a sound page of a tree.
         """
-        self.pages_read += 1
         self._claim(number, number, owner)
+        self.work.looks += 1
         kept = self._kept.get(number)
-        if kept is not None:
-            self._kept.move_to_end(number)
-            return kept[1]
-        return self._read_page(number, owner)
+        if kept is None:
+            return self._read_page(number, owner)
+        if self.work.is_too_much:
+            self.refuse(number, TOO_MUCH)
+        self._kept.move_to_end(number)
+        return kept[1]
 
-    def spend_inline(self, size: int, refuse: Refuse) -> None:
+    def spend_inline(self, size: int, head: Head, refuse: Refuse) -> None:
         """Count an inline bucket that is about to be taken apart.
 
         Args:
             size: of its page, head included. bbolt gives a bucket pages of its own once that is
                 more than a quarter of a page.
+            head: of its page.
             refuse: raises the error of the place where it lies.
 
         Raises:
@@ -124,7 +125,7 @@ class BboltFile:
         size_max = self.meta.page_size // 4
         if size > size_max:
             refuse(f"its page has {size} bytes, and no more than {size_max} lie in a parent")
-        self.work.inline += size
+        self.work.add_inline(size, head.count)
         if self.work.is_too_much:
             refuse(TOO_MUCH)
 
@@ -173,7 +174,10 @@ class BboltFile:
         if head.overflow:
             self._claim(number, number + head.overflow, owner)
             data += self._read_whole(number + 1, head.overflow * size)
+        self.work.add_page(len(data), head.count)
         refuse = partial(self.refuse, number)
+        if self.work.is_too_much:
+            refuse(TOO_MUCH)
         page: Page
         if head.flags == LEAF:
             page = read_leaf(data, number, refuse)
@@ -196,9 +200,6 @@ class BboltFile:
         data = self._read_at(number * self.meta.page_size, size)
         if len(data) < size:
             self.refuse(number, "the file ends in it: it was cut while it was read")
-        self.work.read += size
-        if self.work.is_too_much:
-            self.refuse(number, TOO_MUCH)
         return data
 
     def _keep(self, number: int, size: int, page: Page) -> None:

@@ -115,11 +115,6 @@ class LndPayments:
         self._reader.file.check_unchanged()
 
     @property
-    def pages_read(self) -> int:
-        """How many pages were asked for so far."""
-        return self._reader.file.pages_read
-
-    @property
     def work(self) -> Work:
         """What reading the file took so far."""
         return self._reader.file.work

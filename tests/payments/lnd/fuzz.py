@@ -184,7 +184,7 @@ class Outcome:
     def __init__(self, path: Path) -> None:
         self.error: PaymentsError | None = None
         self.records: list[PaymentRecord] = []
-        self.pages_read = self.inline_bytes = 0
+        self.looks = self.inline_bytes = 0
         self.entries = 0
         try:
             with LndPayments(path) as payments:
@@ -205,7 +205,7 @@ class Outcome:
                 self.records += batch.records
             source.finish(len(self.records))
         finally:
-            self.pages_read = payments.pages_read
+            self.looks = payments.work.looks
             self.inline_bytes = payments.work.inline
 
 

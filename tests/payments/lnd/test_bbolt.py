@@ -115,7 +115,7 @@ def test_a_walk_reads_each_page_once(tmp_path):
     with BboltReader(path) as reader:
         content(reader.root)
         overflow = 30_000 // 4096
-        assert reader.file.pages_read == path.stat().st_size // 4096 - 2 - overflow
+        assert reader.file.work.looks == path.stat().st_size // 4096 - 2 - overflow
 
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
@@ -123,11 +123,11 @@ def test_a_bucket_lies_in_its_parent_up_to_a_quarter_of_a_page(tmp_path, page_si
     tree = Tree({b"small": Tree({b"k": b"x" * (page_size // 4 - 33)})})
     with BboltReader(write_file(tmp_path / "a.db", tree, page_size)) as reader:
         assert content(reader.root) == tree
-        assert (reader.file.pages_read, reader.file.work.inline) == (1, page_size // 4)
+        assert (reader.file.work.looks, reader.file.work.inline) == (1, page_size // 4)
     tree.tree(b"small")[b"k"] += b"x"
     with BboltReader(write_file(tmp_path / "a.db", tree, page_size)) as reader:
         assert content(reader.root) == tree
-        assert (reader.file.pages_read, reader.file.work.inline) == (2, 0)
+        assert (reader.file.work.looks, reader.file.work.inline) == (2, 0)
 
 
 @needs_real_files
@@ -135,7 +135,7 @@ def test_a_bucket_lies_in_its_parent_up_to_a_quarter_of_a_page(tmp_path, page_si
 def test_all_of_a_file_of_lnd_is_read_and_written_and_read_again(tmp_path, name):
     with BboltReader(real_file(name)) as reader:
         tree = content(reader.root)
-        assert reader.file.pages_read <= reader.file.meta.high_water - 2
+        assert reader.file.work.looks <= reader.file.meta.high_water - 2
     assert len(tree.items) > 30
     assert opened(tmp_path / "a.db", file_bytes(tree, freelist=False)) == tree
 

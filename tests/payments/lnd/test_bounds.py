@@ -13,7 +13,9 @@ from engine.payments.lnd import (
     LndSource,
     payment,
     source,
+    work,
 )
+from engine.payments.lnd.bbolt import DEPTH_MAX
 from engine.payments.migration import Place
 from engine.payments.records import PaymentRecord
 from tests.payments.builders import make_attempt, make_record, settle
@@ -58,6 +60,28 @@ def test_no_file_pays_for_work_with_holes_at_its_end(tmp_path):
         read(path)
 
 
+def test_an_element_counts_as_more_than_its_bytes():
+    seen = work.Work(4096)
+    seen.add_page(4096, 10)
+    seen.add_page(4096, 100)
+    seen.add_inline(1024, 20)
+    assert (seen.read, seen.inline) == (4096 + 12_800, 2560)
+
+
+def test_pages_in_memory_are_looked_at_no_oftener_than_in_a_sound_file(tmp_path, monkeypatch):
+    """A payment that each number names lies below branches of one element, and so does its tree."""
+    monkeypatch.setattr(work, "FREE_BYTES", 0)
+    record = make_record(1)
+    node = node_of([record])
+    node.payments.depth = node.payments.tree(record.info.identifier).depth = DEPTH_MAX - 1
+    path = node.write(tmp_path / "channel.db")
+    assert read(path) == [record]
+    for number in range(2, 3_000):
+        node.point(number, record.info.identifier)
+    with pytest.raises(DamagedFileError, match="more work than a sound one"):
+        read(node.write(path))
+
+
 def inline_payment(junk: dict[bytes, bytes], names: int) -> Node:
     """Return a node with one payment, inline with `junk` in it, that so many numbers name."""
     record = make_record(1)
@@ -70,8 +94,13 @@ def inline_payment(junk: dict[bytes, bytes], names: int) -> Node:
     return node
 
 
-def test_an_inline_payment_is_taken_apart_no_oftener_than_in_a_sound_file(tmp_path):
-    node = inline_payment({b"junk": bytes(15_000)}, 8_000)
+@pytest.mark.parametrize(
+    ("junk", "names"),
+    [({b"junk": bytes(15_000)}, 8_000), ({b"a%03d" % index: b"" for index in range(800)}, 1_000)],
+    ids=["long", "many"],
+)
+def test_an_inline_payment_is_taken_apart_no_oftener_than_in_a_sound_file(tmp_path, junk, names):
+    node = inline_payment(junk, names)
     with LndPayments(node.write(tmp_path / "channel.db", 65_536)) as payments:
         with pytest.raises(DamagedFileError, match="more work than a sound one"):
             list(payments.records(ignore))

@@ -16,14 +16,15 @@ BRANCH, LEAF, META, FREELIST = 1, 2, 4, 16
 class Tree:
     """A bucket: keys with their values or buckets, and its counter.
 
-    One that `is_whole` lies in one leaf, one that `is_inline` in its parent, however long they are;
-    bbolt would do neither.
+    bbolt would do none of this: one that `is_whole` lies in one leaf, one that `is_inline` in its
+    parent, however long they are; above the pages of one are `depth` branches of one element.
     """
 
     items: dict[bytes, "bytes | Tree"] = field(default_factory=dict)
     sequence: int = 0
     is_whole: bool = False
     is_inline: bool = False
+    depth: int = 0
 
     def __setitem__(self, key: bytes, value: "bytes | Tree") -> None:
         self.items[key] = value
@@ -71,6 +72,8 @@ class Writer:
                 (page[0][0], self.add(BRANCH, len(page), branch_body(page)))
                 for page in self.split(level)
             ]
+        for _ in range(tree.depth):
+            level = [(level[0][0], self.add(BRANCH, 1, branch_body(level)))]
         return level[0][1]
 
     def value(self, value: bytes | Tree) -> tuple[int, bytes]:
@@ -81,6 +84,8 @@ class Writer:
 
     def inline_value(self, tree: Tree) -> bytes | None:
         if not self.inline or any(isinstance(value, Tree) for value in tree.items.values()):
+            return None
+        if tree.depth:
             return None
         rows = [(key, 0, tree.items[key]) for key in sorted(tree.items)]
         size = 16 + sum(16 + len(key) + len(value) for key, _, value in rows)
