@@ -53,18 +53,27 @@ class Bucket:
         self.page = page
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the value of `key`; None when there is none, or a bucket lies under that key."""
+        """Return the value of `key`, None when there is none; refuse a bucket under that key."""
         leaf, index = self._find(key)
-        if index is None or leaf.is_bucket(index):
+        if index is None:
             return None
+        if leaf.is_bucket(index):
+            self.refuse(f"a bucket lies under {key!r}, where a value should be")
         return leaf.value(index)
 
     def bucket(self, key: bytes) -> "Bucket | None":
-        """Return the bucket under `key`; None when there is none, or a value lies there."""
+        """Return the bucket under `key`, None when there is none; refuse a value under that key."""
         leaf, index = self._find(key)
-        if index is None or not leaf.is_bucket(index):
+        if index is None:
             return None
+        if not leaf.is_bucket(index):
+            self.refuse(f"a value lies under {key!r}, where a bucket should be")
         return self._nested(leaf, index)
+
+    def has_bucket(self, key: bytes) -> bool:
+        """Say whether a bucket lies under `key`."""
+        leaf, index = self._find(key)
+        return index is not None and leaf.is_bucket(index)
 
     def items(self, after: bytes | None = None) -> "Iterator[tuple[bytes, bytes | Bucket]]":
         """Yield keys in order with their values or buckets, those after `after` only."""

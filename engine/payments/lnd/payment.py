@@ -115,7 +115,7 @@ class PaymentBucket:
     def has_duplicate(self, key: bytes) -> bool:
         """Say whether one of its duplicates lies under `key`, a sequence number of 8 bytes."""
         duplicates = self._bucket.bucket(_DUPLICATES)
-        return duplicates is not None and duplicates.bucket(key) is not None
+        return duplicates is not None and duplicates.has_bucket(key)
 
     def record(self, number: int) -> PaymentRecord:
         """Return all of it under its number; an attempt of unknown index has index 0."""

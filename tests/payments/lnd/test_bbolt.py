@@ -85,9 +85,19 @@ def test_keys_are_found_and_others_are_not(tmp_path):
         assert [values.get(key) for key in (b"", b"\0", b"\xff" * 9, (5000).to_bytes(8))] == (
             [None] * 4
         )
-        assert reader.root.get(b"values") is None
-        assert reader.root.bucket(b"long") is None
         assert reader.root.get(b"nothing") is None
+        assert reader.root.bucket(b"nothing") is None
+        assert [reader.root.has_bucket(key) for key in (b"values", b"small", b"long", b"no")] == (
+            [True, True, False, False]
+        )
+
+
+def test_a_bucket_is_no_value_and_a_value_is_no_bucket(tmp_path):
+    with BboltReader(write_file(tmp_path / "a.db", nested())) as reader:
+        with pytest.raises(DamagedFileError, match="a bucket lies under b'values'"):
+            reader.root.get(b"values")
+        with pytest.raises(DamagedFileError, match="a value lies under b'long'"):
+            reader.root.bucket(b"long")
 
 
 def test_a_walk_begins_after_any_key(tmp_path):

@@ -407,6 +407,48 @@ def test_an_index_that_lnd_does_not_write_is_refused(tmp_path, key, value):
         read_node(node, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "key", [b"payments-root-bucket", b"payments-index-bucket", b"next-payment-id-key", b"metadata"]
+)
+def test_a_value_where_lnd_has_a_bucket_is_not_passed_over(tmp_path, key):
+    node = node_of([STANDARD])
+    node.root[key] = b"value"
+    with pytest.raises(DamagedFileError, match=key.decode()):
+        read_node(node, tmp_path)
+
+
+@pytest.mark.parametrize("version", [NESTED, FLAT])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"payment-htlcs-bucket", b"value"),
+        (b"payment-duplicate-bucket", b"value"),
+        (b"payment-fail-info", Tree({b"a": b"b"})),
+    ],
+)
+def test_what_would_make_another_payment_of_it_is_not_passed_over(tmp_path, version, key, value):
+    """One bit of a page says what is a bucket: without it attempts would be gone, and unnoticed."""
+    node = node_of([STANDARD], version)
+    node.payments.tree(STANDARD.info.identifier)[key] = value
+    with pytest.raises(DamagedFileError, match=key.decode()):
+        read_node(node, tmp_path)
+
+
+def test_a_bucket_where_an_attempt_was_settled_is_not_passed_over(tmp_path):
+    node = node_of([STANDARD], NESTED)
+    attempts = node.payments.tree(STANDARD.info.identifier).tree(b"payment-htlcs-bucket")
+    attempts.tree(u64(3))[b"htlc-settle-info"] = Tree({b"a": b"b"})
+    with pytest.raises(DamagedFileError, match="htlc-settle-info"):
+        read_node(node, tmp_path)
+
+
+def test_what_is_no_payment_among_payments_is_not_looked_into(tmp_path):
+    node = node_of([STANDARD])
+    node.payments.tree(b"k" * 33).tree(b"payment-htlcs-bucket")[b"odd"] = b""
+    with LndPayments(node.write(tmp_path / "channel.db")) as payments:
+        assert payments.highest_attempt_index() == 3
+
+
 def test_a_number_that_no_store_takes_is_refused(tmp_path):
     node = node_of([replace(STANDARD, sequence_number=2**63)])
     assert str(2**63) in refusal(node, tmp_path).reason
