@@ -7,6 +7,8 @@ elements.
 
 from typing import Final
 
+from engine.payments.lnd.pages import ELEMENT_SIZE
+
 FREE_BYTES: Final = 64 << 20
 TIMES_MIN: Final = 16
 PAYMENT_BYTES: Final = 64
@@ -40,12 +42,12 @@ class Work:
         self._read_times = TIMES_MIN + page_size // PAYMENT_BYTES
 
     def add_page(self, size: int, count: int) -> None:
-        """Count a page of `size` bytes with `count` elements that is read."""
-        self.read += max(size, count * ELEMENT_BYTES)
+        """Count a page of `size` bytes that is read, and says it has `count` elements."""
+        self.read += _cost(size, count)
 
     def add_inline(self, size: int, count: int) -> None:
-        """Count an inline bucket of `size` bytes with `count` elements that is taken apart."""
-        self.inline += max(size, count * ELEMENT_BYTES)
+        """Count an inline bucket that is taken apart, likewise."""
+        self.inline += _cost(size, count)
 
     @property
     def is_too_much(self) -> bool:
@@ -55,3 +57,8 @@ class Work:
             in_memory > FREE_BYTES + TIMES_MIN * self.reached
             or self.read > FREE_BYTES + self._read_times * self.reached
         )
+
+
+def _cost(size: int, count: int) -> int:
+    # A page that counts more elements than it has room for is refused before they are looked at.
+    return max(size, min(count, size // ELEMENT_SIZE) * ELEMENT_BYTES)

@@ -68,6 +68,12 @@ def test_an_element_counts_as_more_than_its_bytes():
     assert (seen.read, seen.inline) == (4096 + 12_800, 2560)
 
 
+def test_no_more_elements_count_than_there_is_room_for():
+    seen = work.Work(4096)
+    seen.add_page(4096, 65_535)
+    assert seen.read == 256 * 128
+
+
 def test_pages_in_memory_are_looked_at_no_oftener_than_in_a_sound_file(tmp_path, monkeypatch):
     """A payment that each number names lies below branches of one element, and so does its tree."""
     monkeypatch.setattr(work, "FREE_BYTES", 0)
