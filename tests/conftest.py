@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-PROCESSES = 2
-"""As many as the machine has cores that runs every change; `-n` says another number."""
+PROCESSES = 3
+"""One more than the machine has cores that runs every change: a third of the time a test waits for
+a disk, a clock or another process. `-n` says another number."""
 
 
 @pytest.hookimpl(optionalhook=True)
