@@ -10,7 +10,8 @@ from engine.payments.migration.errors import (
     SourceChangedError,
     UnacceptableRecordError,
 )
-from engine.payments.migration.move import Migration, rehearse
+from engine.payments.migration.move import Migration
+from engine.payments.migration.rehearsal import rehearse
 from engine.payments.migration.report import Progress, Report, Totals
 from engine.payments.migration.source import Place, Source, SourceBatch, StoreSource
 from engine.payments.migration.stores import migrate_store, move_into

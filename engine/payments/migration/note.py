@@ -12,7 +12,7 @@ from engine.payments.migration.errors import OtherMigrationError
 from engine.payments.migration.report import Totals
 from engine.payments.migration.source import Place
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -25,6 +25,7 @@ class Note(msgspec.Struct, frozen=True):
         compared: everything up to here was read back and compared.
         pending: so many payments follow it that were written, and are yet to be compared.
         totals: of all that was written.
+        is_last: the source has nothing more than what was written.
     """
 
     format: int
@@ -33,6 +34,7 @@ class Note(msgspec.Struct, frozen=True):
     compared: Place
     pending: int
     totals: Totals
+    is_last: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -53,13 +55,14 @@ def decode_note(data: bytes) -> Note:
     try:
         note = _decode(data)
     except msgspec.DecodeError as error:
-        raise OtherMigrationError(
-            f"the destination holds a migration that this version cannot go on with ({error}): "
-            "finish it with the version that began it, or remove the store and begin again"
-        ) from error
+        raise _other_version(f"one that this version cannot go on with ({error})") from error
     if note.format != FORMAT:
-        raise OtherMigrationError(
-            f"the destination holds a migration of format {note.format}, and this version knows "
-            f"{FORMAT}: finish it with the version that began it"
-        )
+        raise _other_version(f"one of format {note.format}, and this version knows {FORMAT}")
     return note
+
+
+def _other_version(which: str) -> OtherMigrationError:
+    return OtherMigrationError(
+        f"the destination holds an unfinished migration, {which}: finish it with the version that "
+        "began it, or remove the store and begin again"
+    )

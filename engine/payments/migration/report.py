@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from engine.payments.migration.source import SourceBatch
 from engine.payments.records import PaymentRecord
 from engine.payments.state import status_of, tally_of
 from engine.payments.values import PaymentStatus
@@ -34,9 +35,17 @@ class Totals(msgspec.Struct):
     warning_count: int = 0
     warnings: list[str] = []
 
-    def add(self, records: Iterable[PaymentRecord]) -> None:
-        """Count `records`."""
-        for record in records:
+    def with_batch(self, batch: SourceBatch) -> "Totals":
+        """Return the totals of this and `batch`; these here stay as they are."""
+        totals = msgspec.structs.replace(self, warnings=[*self.warnings])
+        totals.add(batch)
+        return totals
+
+    def add(self, batch: SourceBatch) -> None:
+        """Count a batch, and what was noticed in it."""
+        self.warn(batch.warnings, batch.unquoted)
+        self.repaired += batch.repaired
+        for record in batch.records:
             self.payments += 1
             self.duplicates += len(record.duplicates)
             self.attempts += len(record.attempts)

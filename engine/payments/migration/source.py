@@ -53,6 +53,8 @@ class Source(Protocol):
     def batches(self, place: Place, batch_size: int) -> Iterator[SourceBatch]:
         """Yield what follows `place`. Batches of the same size from the same place are the same.
 
+        One with fewer than `batch_size` payments is the last.
+
         Raises:
             StoreError: the source is damaged, or holds what no store takes.
         """

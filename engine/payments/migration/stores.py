@@ -2,7 +2,9 @@
 
 from engine.monitor.secrets import without_password
 from engine.payments.errors import StoreNotFoundError
-from engine.payments.migration.move import Migration, ProgressCallback, refuse_used, rehearse
+from engine.payments.migration.destination import Destination
+from engine.payments.migration.move import Migration, ProgressCallback
+from engine.payments.migration.rehearsal import rehearse
 from engine.payments.migration.report import Report
 from engine.payments.migration.source import Source, StoreSource
 from engine.payments.opening import open_payment_db
@@ -54,8 +56,8 @@ def move_into(
 def _look(url: str, name: str) -> None:
     """Refuse what a migration would refuse, as far as it shows without a change."""
     try:
-        with open_payment_db(url, create=False, read_only=True, unfinished=True) as destination:
-            if destination.note() is None:
-                refuse_used(destination.counters(), name)
+        with open_payment_db(url, create=False, read_only=True, unfinished=True) as store:
+            if store.note() is None:
+                Destination(store, name).refuse_used()
     except StoreNotFoundError:
         return

@@ -320,7 +320,7 @@ def test_a_payment_that_no_store_takes_is_named(store):
 
 def test_payments_that_exclude_another_are_named(store):
     source = Fixed(make_record(1, [make_attempt(5)]), make_record(2, [make_attempt(5)]))
-    with pytest.raises(UnacceptableRecordError, match=r"numbers 1 to 2 .*attempt_exists"):
+    with pytest.raises(UnacceptableRecordError, match=r"number from 1 to 2 .*attempt_exists"):
         Migration(source, store, "there").run()
     assert store.counters().payments == 0
 

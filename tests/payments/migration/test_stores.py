@@ -1,8 +1,6 @@
 """Migration between stores that URLs name: every pair of kinds, rehearsed and done."""
 
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,9 @@ from tests.payments.builders import begun, state_of_store
 from tests.payments.conftest import SLOW
 from tests.payments.lnd.nodes import node_of
 from tests.payments.lnd.samples import Samples
+from tests.payments.migration.memory import peak_kib
 from tests.payments.stores import KINDS, Places
 
-ROOT = Path(__file__).parents[3]
 PAIRS = [
     pytest.param(*pair, marks=[pytest.mark.slow] * bool(SLOW & {*pair}))
     for pair in itertools.product(KINDS, KINDS)
@@ -136,33 +134,19 @@ def test_a_report_shows_no_password(url, shown):
     assert without_password(url) == shown
 
 
-MEASURE = """
-import sys
-from pathlib import Path
-from engine.payments.lnd import import_lnd
-import_lnd(sys.argv[1], sys.argv[2])
-status = Path("/proc/self/status").read_text()
-sys.stdout.write(status.partition("VmHWM:")[2].split()[0])
-"""
-"""The high-water mark of the process itself; what `getrusage` says begins at that of its parent."""
-
-
-def peak_kib(folder: Path, kind: str, count: int) -> int:
-    """Return the most memory that an import of so many payments takes."""
-    path = node_of(Samples(2).records(count, "split"), payment_bound=10**8).write(
-        folder / f"{count}.db"
-    )
-    url = f"{kind}:///{folder / f'store-{count}'}"
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(path), url],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return int(done.stdout)
+def node(folder: Path, count: int) -> Path:
+    """Return a file of lnd with so many payments."""
+    records = Samples(2).records(count, "split")
+    return node_of(records, payment_bound=10**8).write(folder / f"{count}.db")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize("kind", [kind for kind in FILES if kind != "lmdb"])
-def test_memory_is_that_of_a_batch(tmp_path, kind):
+def test_memory_is_that_of_a_batch(tmp_path, kind, dry_run):
     """LMDB is left out: the pages of its map count as memory, though they are the kernel's."""
-    few, many = peak_kib(tmp_path, kind, 2_000), peak_kib(tmp_path, kind, 10_000)
+    few, many = (
+        peak_kib(node(tmp_path, count), f"{kind}:///{tmp_path / f'store-{count}'}", dry_run=dry_run)
+        for count in (2_000, 10_000)
+    )
     assert many - few < 24 << 10
