@@ -1,4 +1,4 @@
-"""The store that a migration fills, and reads back."""
+"""The store that a migration fills: new, written to by nobody else, and read back."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,12 @@ from engine.payments.errors import PaymentDBError, StoreNotEmptyError
 from engine.payments.interface import PaymentDB
 from engine.payments.migration.acceptance import check_records
 from engine.payments.migration.comparison import compare
-from engine.payments.migration.errors import OtherMigrationError, UnacceptableRecordError
+from engine.payments.migration.errors import (
+    OtherMigrationError,
+    SourceChangedError,
+    UnacceptableRecordError,
+)
+from engine.payments.migration.in_flight import NOTHING, listed
 from engine.payments.migration.note import FORMAT, Note, decode_note, encode_note
 from engine.payments.migration.portions import pieces
 from engine.payments.migration.report import Totals
@@ -33,7 +38,7 @@ class Destination:
         note = self.look(source)
         if note is None:
             fingerprint = source.fingerprint().hex()
-            note = Note(FORMAT, fingerprint, source.name, Place(), 0, Totals())
+            note = Note(FORMAT, fingerprint, source.name, Place(), 0, Totals(), NOTHING.hex())
             # From here on the store opens for nothing else, even before it has a payment.
             self._store.write_records((), encode_note(note))
         return note
@@ -43,7 +48,8 @@ class Destination:
 
         Raises:
             StoreNotEmptyError: the store was used before.
-            OtherMigrationError: it holds another migration.
+            OtherMigrationError: it holds another migration, or something else wrote to it.
+            SourceChangedError: `source` is not what it was when the migration began.
         """
         data = self._store.note()
         if data is None:
@@ -51,10 +57,8 @@ class Destination:
             return None
         note = decode_note(data)
         if note.fingerprint != source.fingerprint().hex():
-            raise OtherMigrationError(
-                f"{self.name} holds an unfinished migration from {note.source}; {source.name} is "
-                "another source, or was written to since: remove the store and begin again"
-            )
+            raise self._other_source(note, source)
+        self.check_untouched(note.totals, source.counters()[0])
         return note
 
     def refuse_used(self) -> None:
@@ -72,6 +76,18 @@ class Destination:
                 "store only"
             )
 
+    def _other_source(self, note: Note, source: Source) -> OtherMigrationError | SourceChangedError:
+        if note.source == source.name:
+            return SourceChangedError(
+                f"{source.name} was written to since its migration into {self.name} began: stop "
+                f"what writes to it, remove {self.name} and migrate again into a new store"
+            )
+        return OtherMigrationError(
+            f"{self.name} holds an unfinished migration from {note.source}, and {source.name} is "
+            "another source, or was written to since: finish that one, or remove the store and "
+            "begin again"
+        )
+
     # Filling -------------------------------------------------------------------------------------
 
     def write(self, records: Sequence[PaymentRecord], before: Totals, note: Note) -> None:
@@ -86,11 +102,12 @@ class Destination:
             OtherMigrationError: something else writes to the store.
             UnacceptableRecordError: no store takes them.
         """
+        self.check_untouched(before)
         try:
             self._store.write_records(records, encode_note(note))
         except PaymentDBError as error:
             check_records(records)
-            self.refuse_others(before)
+            self.check_untouched(before)
             # Each is fine by itself; two of them exclude another.
             numbers = f"{records[0].sequence_number} to {records[-1].sequence_number}"
             raise UnacceptableRecordError(
@@ -113,18 +130,34 @@ class Destination:
             compare(piece, next(self._store.read_records(after, len(piece)), ()))
             after = piece[-1].sequence_number
 
-    def refuse_others(self, totals: Totals) -> None:
+    def check_untouched(self, totals: Totals, raised_to: int = 0) -> None:
         """Allow only what this migration wrote to the store.
+
+        Args:
+            totals: of all that was written.
+            raised_to: to this the counter of numbers may have been raised at the end.
 
         Raises:
             OtherMigrationError: there is something else.
         """
-        found = self._store.counters().payments
-        if found != totals.payments:
-            raise OtherMigrationError(
-                f"{self.name} has {found} payments, and {totals.payments} were moved: somebody "
-                "else writes to it, perhaps the same migration in another process; let only one run"
+        found = self._store.counters()
+        highest = totals.highest_sequence_number
+        if (found.payments, found.duplicates) != (totals.payments, totals.duplicates):
+            raise self._touched(
+                f"has {found.payments} payments and {found.duplicates} duplicates, and "
+                f"{totals.payments} and {totals.duplicates} were moved"
             )
+        if found.sequence_number not in (highest, max(highest, raised_to)):
+            raise self._touched(
+                f"gave out the number {found.sequence_number}, and {highest} is the last that was "
+                "moved"
+            )
+
+    def _touched(self, how: str) -> OtherMigrationError:
+        return OtherMigrationError(
+            f"{self.name} {how}: somebody else writes to it, perhaps the same migration in another "
+            "process. Let only one run; if that is refused too, remove the store and begin again"
+        )
 
     # Ending --------------------------------------------------------------------------------------
 
@@ -134,8 +167,11 @@ class Destination:
         Raises:
             OtherMigrationError: something else wrote to it.
         """
+        self.check_untouched(note.totals, sequence_number)  # what is raised hides what was given
         self._store.raise_counters(sequence_number, attempt_index)
-        self.refuse_others(note.totals)
+        self.check_untouched(note.totals, sequence_number)
+        if listed(self._store, self.name).hex() != note.in_flight:
+            raise self._touched("has other payments in flight than were moved")
         return self._store.counters()
 
     def release(self) -> None:

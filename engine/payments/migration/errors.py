@@ -30,8 +30,8 @@ class ComparisonError(MigrationError):
     def __init__(self, identifier: bytes, differences: tuple[str, ...]) -> None:
         what = "; ".join(differences)
         super().__init__(
-            f"payment {identifier.hex()} reads back other than it was written: {what}. "
-            "Do not use the destination, and report this"
+            f"payment {identifier.hex()} reads back other than it was written: {what}. Do not use "
+            "the destination: remove it and migrate again, and report this if it comes again"
         )
         self.identifier = identifier
         self.differences = differences

@@ -14,6 +14,7 @@ import msgspec
 from engine.payments.interface import PaymentDB
 from engine.payments.migration.destination import Destination
 from engine.payments.migration.errors import SourceChangedError
+from engine.payments.migration.in_flight import with_moved
 from engine.payments.migration.note import Note
 from engine.payments.migration.reading import Reader, place_after
 from engine.payments.migration.report import Pace, Progress, Report, Totals
@@ -56,7 +57,8 @@ class Migration:
 
         Raises:
             StoreNotEmptyError: the destination was used before; nothing was changed.
-            OtherMigrationError: it holds another unfinished migration; nothing was changed.
+            OtherMigrationError: it holds another unfinished migration, and nothing was changed; or
+                somebody else writes to it.
             SourceChangedError: the source is not what it was when the migration began.
             UnacceptableRecordError: the source has a payment that no store takes.
             ComparisonError: the destination does not hold what was written to it.
@@ -108,6 +110,7 @@ class Migration:
         note = msgspec.structs.replace(
             note,
             totals=before.with_batch(batch),
+            in_flight=with_moved(bytes.fromhex(note.in_flight), records).hex(),
             pending=len(records),
             is_last=is_last,
         )
@@ -121,8 +124,9 @@ class Migration:
     # Ending --------------------------------------------------------------------------------------
 
     def _finish(self, note: Note) -> Counters:
-        note.totals.warn(self._source.finish(note.totals.payments))
         counters = self._destination.count_on(note, *self._source.counters())
+        # The source comes last: what changes in it after this comes too late to be noticed.
+        note.totals.warn(self._source.finish(note.totals.payments))
         self._destination.release()
         return counters
 

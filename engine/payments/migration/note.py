@@ -15,7 +15,7 @@ from engine.payments.migration.source import Place
 FORMAT: Final = 2
 
 
-class Note(msgspec.Struct, frozen=True):
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far a migration is.
 
     Attributes:
@@ -25,6 +25,7 @@ class Note(msgspec.Struct, frozen=True):
         compared: everything up to here was read back and compared.
         pending: so many payments follow it that were written, and are yet to be compared.
         totals: of all that was written.
+        in_flight: the hash over what of that is in flight, in hex.
         is_last: the source has nothing more than what was written.
     """
 
@@ -34,6 +35,7 @@ class Note(msgspec.Struct, frozen=True):
     compared: Place
     pending: int
     totals: Totals
+    in_flight: str
     is_last: bool = False
 
 

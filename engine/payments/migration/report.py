@@ -18,7 +18,7 @@ WINDOW_S: Final = 30.0
 """The rate is that of so many seconds, so that it follows a disk that slows down."""
 
 
-class Totals(msgspec.Struct):
+class Totals(msgspec.Struct, forbid_unknown_fields=True):
     """What was moved so far. Lies in the note of the destination, so that it outlives a kill."""
 
     payments: int = 0

@@ -8,6 +8,7 @@ import msgspec
 
 from engine.payments.interface import PaymentDB
 from engine.payments.migration.errors import SourceChangedError
+from engine.payments.migration.in_flight import listed
 from engine.payments.records import PaymentRecord
 
 
@@ -74,22 +75,36 @@ class Source(Protocol):
 
 
 class StoreSource:
-    """A store as a source. It must not be written to meanwhile; its counters would show most of it.
+    """A store as a source. It must not be written to meanwhile, and what changes money is noticed.
+
+    That is what changes a counter, or the hash over what is in flight: a payment that is begun or
+    deleted, an attempt that is registered or resolved, a payment that is given up. What is over
+    keeps its status: its failed attempts may be deleted, and its failure reason overwritten,
+    without that being noticed.
 
     Args:
         store: open, best read-only.
         name: its URL without a password.
+
+    Raises:
+        UnacceptableRecordError: a payment in flight cannot be read.
     """
 
     def __init__(self, store: PaymentDB, name: str) -> None:
         self.name = name
         self._store = store
+        # In this order: what is begun between the two is noticed by its number.
         self._counters = store.counters()
+        self._in_flight = listed(store, name)
 
     def fingerprint(self) -> bytes:
-        """Return a hash of the counters and of the first payment."""
+        """Return a hash of the counters, the first payment, and all that is in flight."""
         first = next(self._store.read_records(batch_size=1), ())
-        words = [repr(self._counters), *(each.info.identifier.hex() for each in first)]
+        words = [
+            repr(self._counters),
+            *(each.info.identifier.hex() for each in first),
+            self._in_flight.hex(),
+        ]
         return sha256("\n".join(words).encode()).digest()
 
     def count(self) -> int:
@@ -118,14 +133,19 @@ class StoreSource:
         Raises:
             SourceChangedError: it was written to, or it counts other payments than it has.
         """
+        if listed(self._store, self.name) != self._in_flight:
+            raise self._changed("has other payments in flight than at first, or in another state")
         if self._store.counters() != self._counters:
             raise self._changed("counts other than at first")
         if moved != self._counters.payments:
-            raise self._changed(f"counts {self._counters.payments} payments, and has {moved}")
+            raise SourceChangedError(
+                f"{self.name} counts {self._counters.payments} payments, and has {moved}: run "
+                "`paychan payments verify` on it; the destination is to be removed"
+            )
         return ()
 
     def _changed(self, how: str) -> SourceChangedError:
         return SourceChangedError(
-            f"{self.name} {how}: stop what writes to it, run `paychan payments verify` on it, "
-            "remove the destination and migrate again"
+            f"{self.name} {how}: stop what writes to it, remove the destination and migrate again "
+            "into a new store"
         )

@@ -118,21 +118,27 @@ def test_an_unfinished_migration_goes_on_from_its_own_source_only(store):
     with pytest.raises(EndError):
         moved(filled(ModelDB()), Dying(store, "write_records", 3, after=True))
     before = store.counters(), store.note()
-    other = filled(ModelDB(), number=2)
+    other = StoreSource(filled(ModelDB(), number=2), "elsewhere")
+    with pytest.raises(OtherMigrationError, match=r"from here, and elsewhere .* remove the store"):
+        Migration(other, store, "there").run(7)
     longer = filled(ModelDB())
     longer.raise_counters(99_999)
-    for source in (other, longer):
-        with pytest.raises(OtherMigrationError, match="remove the store"):
-            moved(source, store)
-        assert (store.counters(), store.note()) == before
+    with pytest.raises(SourceChangedError, match="remove there and migrate again"):
+        moved(longer, store)
+    assert (store.counters(), store.note()) == before
     moved(filled(ModelDB()), store)
     assert store.counters().payments == 40
 
 
-NEWER = encode_note(Note(FORMAT + 1, "00", "here", Place(), 0, Totals()))
+NOTE = Note(FORMAT, "00", "here", Place(), 0, Totals(), "00")
+NEWER = [
+    encode_note(replace(NOTE, format=FORMAT + 1)),
+    encode_note(NOTE).replace(b'{"format"', b'{"field of a newer version":1,"format"'),
+    encode_note(NOTE).replace(b'"warnings"', b'"field of a newer version":1,"warnings"'),
+]
 
 
-@pytest.mark.parametrize("note", [b"", b"{}", b'{"format":2}', b"\xff", NEWER])
+@pytest.mark.parametrize("note", [b"", b"{}", b'{"format":2}', b"\xff", *NEWER])
 def test_a_note_that_is_not_known_is_refused(store, note):
     store.write_records((), note)
     with pytest.raises(OtherMigrationError, match="with the version that began it"):

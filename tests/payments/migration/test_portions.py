@@ -144,6 +144,20 @@ def test_what_a_file_warns_of_at_its_end_is_counted_once(store, tmp_path):
     assert [move(ModelDB(), size) for size in (1, 2, 3, 5, 9)] == [2] * 5
 
 
+def test_what_is_in_flight_is_listed_few_at_a_time(tight):
+    asked = []
+
+    class Asked(ModelDB):
+        def fetch_in_flight_payments(self, after=0, max_payments=None):
+            asked.append(max_payments)
+            return super().fetch_in_flight_payments(after, max_payments)
+
+    store = Asked()
+    store.records = stocked([payment(number, 20) for number in range(1, 31)]).records
+    StoreSource(store, "here")
+    assert max(asked) == 2
+
+
 def test_a_portion_grows_while_payments_are_small():
     portion, sizes = Portion(), []
     for _ in range(9):
