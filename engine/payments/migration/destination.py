@@ -53,7 +53,7 @@ class Destination:
         """
         data = self._store.note()
         if data is None:
-            self.refuse_used()
+            self._refuse_used()
             return None
         note = decode_note(data)
         if note.fingerprint != source.fingerprint().hex():
@@ -61,12 +61,7 @@ class Destination:
         self.check_untouched(note.totals, source.counters()[0])
         return note
 
-    def refuse_used(self) -> None:
-        """Allow only a store that never gave out a number.
-
-        Raises:
-            StoreNotEmptyError: it did, even when nothing is left of it.
-        """
+    def _refuse_used(self) -> None:
         counters = self._store.counters()
         if counters != Counters():
             raise StoreNotEmptyError(
@@ -112,7 +107,7 @@ class Destination:
             numbers = f"{records[0].sequence_number} to {records[-1].sequence_number}"
             raise UnacceptableRecordError(
                 f"a payment with a number from {numbers} cannot be in one store with another of "
-                f"{note.source}: {error}"
+                f"{note.source}: {error}: `--dry-run` names both"
             ) from error
 
     def compare(self, after: int, written: Sequence[PaymentRecord], weights: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 import time
 
-from engine.payments.migration.acceptance import check_records
+from engine.payments.migration.acceptance import Taken, check_records
 from engine.payments.migration.move import BATCH_SIZE, ProgressCallback
 from engine.payments.migration.reading import Reader
 from engine.payments.migration.report import Pace, Report, Totals
@@ -24,20 +24,23 @@ def rehearse(
         progress: called after each batch.
 
     Raises:
-        UnacceptableRecordError: the source has a payment that no store takes.
-        StoreError: the source is damaged or changes.
+        UnacceptableRecordError: the source has a payment that no store takes, or two that exclude
+            another.
+        StoreError: the source is damaged or changes, or there is no room for what the check keeps.
     """
     began = time.monotonic()
     totals = Totals()
     pace = Pace(source.count(), time.monotonic)
     reader = Reader(source, Place())
-    while not reader.is_over:
-        batch, _ = reader.take(batch_size)
-        check_records(batch.records)
-        totals.add(batch)
-        told = pace.at(totals.payments)
-        if progress is not None and batch.records:
-            progress(told)
+    with Taken() as taken:
+        while not reader.is_over:
+            batch, _ = reader.take(batch_size)
+            check_records(batch.records)
+            taken.take(batch.records)
+            totals.add(batch)
+            told = pace.at(totals.payments)
+            if progress is not None and batch.records:
+                progress(told)
     totals.warn(source.finish(totals.payments))
     return _rehearsed(source, name, totals, time.monotonic() - began)
 

@@ -39,7 +39,7 @@ def move_into(
     Args:
         source: what to move.
         destination_url: a store that is new, or that an earlier run began.
-        dry_run: read and check the source, look whether the destination is new, write nothing.
+        dry_run: read and check the source, look whether the destination can be used, write nothing.
         progress: called after each batch.
 
     Raises:
@@ -47,17 +47,16 @@ def move_into(
     """
     name = without_password(destination_url)
     if dry_run:
-        _look(destination_url, name)
+        _look(source, destination_url, name)
         return rehearse(source, name, progress=progress)
     with open_payment_db(destination_url, unfinished=True) as destination:
         return Migration(source, destination, name, progress).run()
 
 
-def _look(url: str, name: str) -> None:
+def _look(source: Source, url: str, name: str) -> None:
     """Refuse what a migration would refuse, as far as it shows without a change."""
     try:
         with open_payment_db(url, create=False, read_only=True, unfinished=True) as store:
-            if store.note() is None:
-                Destination(store, name).refuse_used()
+            Destination(store, name).look(source)
     except StoreNotFoundError:
         return
