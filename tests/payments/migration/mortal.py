@@ -1,12 +1,12 @@
-"""An import in a process of its own that waits before each batch to be told to go on, or killed.
+"""A move in a process of its own that waits before each batch to be told to go on, or killed.
 
-python -m tests.payments.migration.mortal FILE URL
+python -m tests.payments.migration.mortal FILE|URL URL
 """
 
 import sys
 
 from engine.payments.lnd import import_lnd
-from engine.payments.migration import Progress
+from engine.payments.migration import Progress, migrate_store
 
 
 def wait(progress: Progress) -> None:
@@ -17,4 +17,6 @@ def wait(progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    import_lnd(sys.argv[1], sys.argv[2], progress=wait)
+    source, destination = sys.argv[1:]
+    move = migrate_store if "://" in source else import_lnd
+    move(source, destination, progress=wait)
