@@ -93,9 +93,9 @@ def test_the_gate_looks_at_the_program():
 @pytest.mark.parametrize(
     ("named", "processes"),
     [
-        (["tests"], 2),
-        (["tests/wal"], 2),
-        (["tests/wal", "tests/test_tidy.py"], 2),
+        (["tests"], 3),
+        (["tests/wal"], 3),
+        (["tests/wal", "tests/test_tidy.py"], 3),
         (["tests/test_tidy.py"], 0),
         (["tests/test_tidy.py::test_the_types_hold"], 0),
     ],

@@ -59,7 +59,7 @@ class LndSource:
             records.append(ours)
             size = self._payments.record_bytes - begun
             if len(records) == batch_size or size >= BATCH_BYTES_MAX:
-                yield self._batch(records, repaired - done)
+                yield self._batch(records, repaired - done, is_cut=len(records) < batch_size)
                 records, done, begun = [], repaired, self._payments.record_bytes
         if records or self._warnings:
             yield self._batch(records, repaired - done)
@@ -114,8 +114,11 @@ class LndSource:
         else:
             self._unquoted += 1
 
-    def _batch(self, records: list[PaymentRecord], repaired: int) -> SourceBatch:
-        batch = SourceBatch(tuple(records), tuple(self._warnings), self._unquoted, repaired)
+    def _batch(
+        self, records: list[PaymentRecord], repaired: int, *, is_cut: bool = False
+    ) -> SourceBatch:
+        warnings = tuple(self._warnings)
+        batch = SourceBatch(tuple(records), warnings, self._unquoted, repaired, is_cut)
         self._forget_warnings()
         return batch
 

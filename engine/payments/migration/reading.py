@@ -42,7 +42,7 @@ class Reader:
         if size != self._read_size:
             self._read, self._read_size = self._source.batches(self.place, size), size
         portion = next(self._read, SourceBatch(()))
-        self.is_over = len(portion.records) < size
+        self.is_over = len(portion.records) < size and not portion.is_cut
         self.place = place_after(self.place, portion)
         return portion
 

@@ -30,12 +30,14 @@ class SourceBatch(msgspec.Struct, frozen=True):
     Attributes:
         records: of the last batch there may be none.
         unquoted: so many warnings more, where there were too many to keep.
+        is_cut: there are fewer because they are large, and more may follow.
     """
 
     records: tuple[PaymentRecord, ...]
     warnings: tuple[str, ...] = ()
     unquoted: int = 0
     repaired: int = 0
+    is_cut: bool = False
 
 
 class Source(Protocol):
@@ -54,7 +56,7 @@ class Source(Protocol):
     def batches(self, place: Place, batch_size: int) -> Iterator[SourceBatch]:
         """Yield what follows `place`. Batches of the same size from the same place are the same.
 
-        One with fewer than `batch_size` payments is the last.
+        One with fewer than `batch_size` payments is the last, if it is not cut.
 
         Raises:
             StoreError: the source is damaged, or holds what no store takes.

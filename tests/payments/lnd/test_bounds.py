@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from engine.payments import AttemptFailureReason, Failure
+from engine.payments import AttemptFailureReason, Failure, open_payment_db
 from engine.payments.lnd import (
     DamagedFileError,
     DamagedPaymentError,
@@ -16,7 +17,7 @@ from engine.payments.lnd import (
     work,
 )
 from engine.payments.lnd.bbolt import DEPTH_MAX
-from engine.payments.migration import Place
+from engine.payments.migration import Migration, Place
 from engine.payments.records import PaymentRecord
 from tests.payments.builders import make_attempt, make_record, settle
 from tests.payments.lnd.nodes import Node, node_of
@@ -179,8 +180,22 @@ def test_a_batch_ends_where_it_is_long_and_is_the_same_when_it_is_read_again(tmp
         for batch in found:
             sizes.append(len(batch.records))
             assert next(lnd.batches(place, 10)) == batch
-            assert next(lnd.batches(place, sizes[-1])) == batch
+            asked = next(lnd.batches(place, sizes[-1]))
+            assert asked == replace(batch, is_cut=False)
             place = Place(batch.records[-1].sequence_number, place.repaired + batch.repaired)
     assert [record for batch in found for record in batch.records] == records
     assert max(sizes) > min(sizes[:-1]) > 0
     assert max(sizes) < 10
+    assert all(batch.is_cut for batch in found[:-1])
+
+
+def test_what_follows_a_batch_that_was_long_is_imported_too(tmp_path, monkeypatch):
+    records = Samples(4).records(30)
+    monkeypatch.setattr(source, "BATCH_BYTES_MAX", 2_000)
+    with (
+        LndPayments(node_of(records).write(tmp_path / "channel.db")) as payments,
+        open_payment_db(f"lmdb:///{tmp_path}/moved", unfinished=True) as store,
+    ):
+        report = Migration(LndSource(payments), store, "there").run()
+        assert report.totals.payments == len(records)
+        assert [record for batch in store.read_records() for record in batch] == records
