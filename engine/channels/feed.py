@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from engine.channels.host import shard_directory
-from engine.channels.journal import CorruptLogError, CutLogError, read_committed, segment_starts
+from engine.channels.journal import CutLogError, WalError, read_committed, segment_starts
 from engine.core.events import AnyEvent, ClaimReceived
 
 SCANS_MAX = 2
@@ -183,7 +183,7 @@ class Feed:
             if not directory.is_dir():
                 raise FileNotFoundError(f"there is no {directory} on this machine")
             yield
-        except (CorruptLogError, OSError) as error:
+        except (WalError, OSError) as error:
             now = time.monotonic()
             if now - self._said_at.get(shard, -SAID_AGAIN_S) >= SAID_AGAIN_S:
                 self._said_at[shard] = now

@@ -25,6 +25,7 @@ from wal import (
     OsFiles,
     RecoveryReport,
     VerifyReport,
+    WalError,
     first_positions,
     verify,
 )
@@ -254,6 +255,7 @@ __all__ = [
     "RecoveryReport",
     "ShardJournal",
     "VerifyReport",
+    "WalError",
     "accept_base",
     "committed_checkpoint",
     "pack_segment",

@@ -7,7 +7,10 @@ from engine.core.types import NS_PER_S, State
 
 
 def refuse_for_ever(state: State) -> Rejected | None:
-    """Refuse what stays refused whatever happens next; safe on a gateway's cached view."""
+    """Refuse what stays refused whatever happens next.
+
+    A gateway may, from its cached view, what is above the mark there: that repeats nothing.
+    """
     if state is State.SETTLED:
         return Rejected(RejectCode.NOT_ACTIVE, detail=state.value)
     return None

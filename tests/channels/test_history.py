@@ -284,7 +284,17 @@ def test_a_log_that_is_damaged_has_no_history_and_the_log_says_so_once(copy):
     assert segment.name in line["error"]
 
 
-@pytest.mark.parametrize("ask", [lambda feed: feed.claims(0, b"", 0, 1), lambda f: f.begins_at(0)])
+ASKED = [lambda feed: feed.claims(0, b"", 0, 1), lambda feed: feed.begins_at(0)]
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_a_log_without_its_manifest_has_no_history(copy, ask):
+    (copy / "MANIFEST").unlink()
+    with pytest.raises(HistoryUnreadable, match="no log in"):
+        asyncio.run(ask(Feed(copy.parent)))
+
+
+@pytest.mark.parametrize("ask", ASKED)
 def test_a_log_on_another_machine_has_no_history_here(tmp_path, ask):
     with pytest.raises(HistoryUnreadable, match="on this machine"):
         asyncio.run(ask(Feed(tmp_path)))
