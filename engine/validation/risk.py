@@ -1,6 +1,6 @@
 """Risk rules: the last word before a claim is decided. Off unless configured, always counted."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from typing import Final, Protocol
 
 from engine.core.channel import Channel
@@ -30,7 +30,8 @@ class _Windows:
     def __init__(self, window_s: int, channels_max: int) -> None:
         self._window_ns: Final = window_s * NS_PER_S
         self._channels_max: Final = channels_max
-        self._windows: dict[bytes, list[int]] = {}
+        # Not a dict: to find its first key is to pass all that were removed before it.
+        self._windows: OrderedDict[bytes, list[int]] = OrderedDict()
 
     def of(self, channel_id: bytes, at: int) -> list[int]:
         """Return the [start, count, drops] of the channel's present window."""
@@ -38,7 +39,7 @@ class _Windows:
         if window is None or at - window[0] >= self._window_ns:
             window = [at, 0, 0]
         if len(self._windows) >= self._channels_max:
-            del self._windows[next(iter(self._windows))]
+            self._windows.popitem(last=False)
         self._windows[channel_id] = window
         return window
 
