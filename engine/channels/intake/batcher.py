@@ -138,9 +138,9 @@ class Batcher:
 
         To be called every now and then. Only a time in which claims always waited, and some were
         taken, tells how fast: a quiet shard says nothing, and one that is down neither. The queue
-        may always hold the batches that may be under way. Where it was empty meanwhile nobody waits
-        too long, and what was learnt in a slow moment is forgotten: until there is news, it may
-        hold all that it ever may.
+        may always hold the batches that may be under way. Where it was empty meanwhile and is now,
+        the flood is over, and what was learnt in a slow moment is forgotten: until there is news,
+        it may hold all that it ever may.
         """
         now, options = time.monotonic(), self._options
         if self._was_busy and self._taken:
@@ -148,7 +148,7 @@ class Batcher:
             cleared = int(max(self._rates) * options.queue_ms_max / 1_000)
             least = options.batches_max * options.batch_claims_max
             self._claims_max = min(max(cleared, least), options.queue_claims_max)
-        elif not self._was_busy:
+        elif not self._was_busy and not self._queue:
             self._rates.clear()
             self._claims_max = options.queue_claims_max
             self._see_room()

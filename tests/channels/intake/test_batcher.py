@@ -206,7 +206,8 @@ async def test_the_best_of_the_last_rates_counts(clock):
         assert batcher._claims_max == most
 
 
-async def test_what_was_learnt_in_a_slow_moment_is_forgotten_once_the_queue_was_empty(clock):
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_what_was_learnt_in_a_slow_moment_is_forgotten_once_a_flood_is_over(clock, is_over):
     batcher = Batcher(PACED)
     await busy(batcher, clock, 200)
     for _ in range(2):
@@ -215,12 +216,12 @@ async def test_what_was_learnt_in_a_slow_moment_is_forgotten_once_the_queue_was_
         while len(batcher):
             await batcher.take()
             batcher.done()
-    given_back(batcher, *range(100))
-    assert batcher.is_full
+    if not is_over:
+        batcher.put(claims(*range(50)))
     clock[0] += 1.0
     batcher.look()
-    assert not batcher.is_full
-    assert given_back(batcher, *range(900)) == []
+    batcher.empty()
+    assert len(given_back(batcher, *range(1_000))) == (0 if is_over else 900)
 
 
 def test_a_queue_that_is_emptied_is_full_no_more():
