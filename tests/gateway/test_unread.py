@@ -158,9 +158,13 @@ async def test_who_reads_the_refusals_late_gets_each_of_them(door, crowd):
         sent = 0
         async with asyncio.timeout(60):
             while not connection._out:
-                await ws.post(sent, *[SMALL] * 1_500)
+                posting = asyncio.create_task(ws.post(sent, *[SMALL] * 1_500))
                 sent += 1
+                # A post may wait until somebody reads again.
+                while not (posting.done() or connection._out):  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
         ws.raw._writer.transport.resume_reading()
+        await posting
         heard = [
             msgspec.msgpack.decode(await ws.raw.receive_bytes(timeout=10)) for _ in range(sent)
         ]
