@@ -13,7 +13,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from engine.core.rejections import RejectCode
 from engine.gateway.asgi import Receive, Scope, Send, respond
 from engine.gateway.options import GatewayOptions
-from engine.gateway.patience import Patience
+from engine.gateway.patience import Hurried
 from engine.gateway.problems import Problem
 
 FRAGMENTS_MAX: Final = 4_096
@@ -31,7 +31,7 @@ class HeadTooLarge(Exception):  # noqa: N818  (stops the parser, which knows no 
     """The head of a call, or the trailer of its body, is beyond the limit."""
 
 
-class EdgeProtocol(HttpToolsProtocol):
+class EdgeProtocol(Hurried, HttpToolsProtocol):
     """uvicorn's HTTP protocol with bounds on the head of a call and on how many are connected."""
 
     def __init__(self, options: GatewayOptions, **rest: Any) -> None:
@@ -42,7 +42,6 @@ class EdgeProtocol(HttpToolsProtocol):
         self._fields_bytes = 0
         self._is_too_large = False
         self._head_timer: asyncio.TimerHandle | None = None
-        self._patience: Patience | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Start to wait for the head of the first call."""
@@ -55,18 +54,13 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._head_came()
-        self._leave()
+        self._end_patience()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection to another protocol."""
-        self._leave()
+        self._end_patience()
         super().handle_websocket_upgrade()
-
-    def hurry(self) -> None:
-        """Wait no longer for the peer from now on than an engine that stops may."""
-        if self._patience is None:
-            self._patience = Patience(self.loop, self.transport, self._awaited)
 
     def shutdown(self) -> None:
         """End the connection, after what is under way on it."""
@@ -117,13 +111,9 @@ class EdgeProtocol(HttpToolsProtocol):
         else:
             self._give_up(400, "this is no HTTP/1.1")
 
-    def _leave(self) -> None:
-        if self._patience is not None:
-            self._patience.end()
-
     def _awaited(self) -> object:
         """Return what the peer has not taken, or the call whose body it has not sent."""
-        if unsent := self.transport.get_write_buffer_size():
+        if unsent := super()._awaited():
             return unsent
         call = self.cycle
         return call if call is not None and call.more_body and not call.response_complete else None
@@ -161,7 +151,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class EdgeWebSocket(WebSocketsSansIOProtocol):
+class EdgeWebSocket(Hurried, WebSocketsSansIOProtocol):
     """uvicorn's WebSocket; nothing a client sends ends in a log line or an endless list.
 
     Attributes:
@@ -171,22 +161,12 @@ class EdgeWebSocket(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lost = asyncio.Event()
-        self._patience: Patience | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
-        if self._patience is not None:
-            self._patience.end()
+        self._end_patience()
         super().connection_lost(exc)
         self.lost.set()
-
-    def hurry(self) -> None:
-        """Wait no longer for the peer from now on than an engine that stops may."""
-        if self._patience is None:
-            self._patience = Patience(self.loop, self.transport, self._awaited)
-
-    def _awaited(self) -> object:
-        return self.transport.get_write_buffer_size() or None
 
     def shutdown(self) -> None:
         """End the connection."""

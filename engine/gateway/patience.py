@@ -6,7 +6,7 @@ nothing would decide how long that is.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 STUCK_MAX_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.2
@@ -47,3 +47,24 @@ class Patience:
             self._transport.abort()
             return
         self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
+
+
+class Hurried:
+    """A protocol of uvicorn whose peer need not be waited for any longer."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: Any
+    _patience: Patience | None = None
+
+    def hurry(self) -> None:
+        """Wait no longer for the peer from now on than an engine that stops may."""
+        if self._patience is None:
+            self._patience = Patience(self.loop, self.transport, self._awaited)
+
+    def _end_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.end()
+
+    def _awaited(self) -> object:
+        """Return what the peer has not taken."""
+        return self.transport.get_write_buffer_size() or None
