@@ -7,10 +7,11 @@ payment it changed. Readers do not use it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
+from engine.payments.records import PaymentRecord
 from engine.payments.rules import TERMINAL
 from engine.payments.values import NO_RECORDS, Attempt, DuplicatePayment, Payment
 
@@ -22,11 +23,18 @@ ATTEMPTS_BYTES_MAX: Final = 2**17
 """What is remembered: so many payments under way, none with more attempts, some 3 kB each; and none
 whose attempts weigh more, as those with large failure messages do."""
 
-PAYMENT_BYTES: Final = 1_000
-ATTEMPT_BYTES: Final = 700
-HOP_BYTES: Final = 500
-RECORD_BYTES: Final = 100
-"""What Python takes for each, about, beside the byte strings whose length is not fixed."""
+
+class Sizes(NamedTuple):
+    """What Python takes for each, about, beside the byte strings whose length is not fixed."""
+
+    payment: int
+    attempt: int
+    hop: int
+    record: int
+
+
+ALONE: Final = Sizes(payment=1_000, attempt=700, hop=500, record=100)
+"""Of a payment of which nothing is shared."""
 
 
 class Memory(Generic[T]):
@@ -117,31 +125,32 @@ def without_foreign(attempt: Attempt) -> Attempt:
 # Weight -------------------------------------------------------------------------------------------
 
 
-def weight_of(found: Payment | DuplicatePayment) -> int:
-    """Return about how many bytes a payment takes in memory, nothing of it shared."""
+def weight_of(found: Payment | PaymentRecord | DuplicatePayment, sizes: Sizes = ALONE) -> int:
+    """Return about how many bytes a payment takes in memory; of a record, without duplicates."""
     attempts: Sequence[Attempt]
-    if isinstance(found, Payment):
-        info, attempts = found.info, found.attempts
-        own = len(info.payment_request) + _weight_of_records(info.first_hop_custom_records)
-    else:
+    if isinstance(found, DuplicatePayment):
         own, attempts = len(found.payment_request), [found.attempt] if found.attempt else []
-    return PAYMENT_BYTES + own + sum(map(weight_of_attempt, attempts))
+    else:
+        info, attempts = found.info, found.attempts
+        own = len(info.payment_request)
+        own += _weight_of_records(info.first_hop_custom_records, sizes)
+    return sizes.payment + own + sum([weight_of_attempt(each, sizes) for each in attempts])
 
 
-def weight_of_attempt(attempt: Attempt) -> int:
+def weight_of_attempt(attempt: Attempt, sizes: Sizes = ALONE) -> int:
     """Return about how many bytes an attempt takes."""
     route, failure = attempt.route, attempt.failure
-    weight = ATTEMPT_BYTES + HOP_BYTES * len(route.hops)
+    weight = sizes.attempt + sizes.hop * len(route.hops)
     if route.first_hop_wire_records:
-        weight += _weight_of_records(route.first_hop_wire_records)
+        weight += _weight_of_records(route.first_hop_wire_records, sizes)
     for hop in route.hops:
         if hop.custom_records or hop.encrypted_data or hop.metadata:
             weight += len(hop.encrypted_data or b"") + len(hop.metadata or b"")
-            weight += _weight_of_records(hop.custom_records)
+            weight += _weight_of_records(hop.custom_records, sizes)
     if failure is not None and failure.message:
         weight += len(failure.message)
     return weight
 
 
-def _weight_of_records(records: Mapping[int, bytes]) -> int:
-    return RECORD_BYTES * len(records) + sum(map(len, records.values()))
+def _weight_of_records(records: Mapping[int, bytes], sizes: Sizes) -> int:
+    return sizes.record * len(records) + sum(map(len, records.values()))

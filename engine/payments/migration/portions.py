@@ -4,11 +4,12 @@ Nothing says how large a payment is before it is read. So a read of many begins 
 twice as many each time, and as few as fit once one was large.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from engine.payments import memory
 from engine.payments.records import PaymentRecord
-from engine.payments.values import Attempt, Hop, Payment
+from engine.payments.values import Payment
 
 PORTION_SIZE_MAX: Final = 64
 """Payments of a read, whatever their size: so many large ones may come after small ones."""
@@ -19,37 +20,17 @@ PORTION_BYTES_MAX: Final = 2 << 20
 BATCH_BYTES_MAX: Final = 8 << 20
 """A batch of this size takes no further portion."""
 
-PAYMENT_BYTES: Final = 600
-ATTEMPT_BYTES: Final = 500
-HOP_BYTES: Final = 350
+READ: Final = memory.Sizes(payment=600, attempt=500, hop=350, record=100)
 DUPLICATE_BYTES: Final = 1_500
-"""What each takes in memory, without what may be long; measured, give or take a fifth."""
+"""What each takes as it is read, where much is shared; measured, give or take a fifth."""
 
 
 def weight_of(payment: PaymentRecord | Payment) -> int:
     """Return about how many bytes of memory a payment takes."""
-    weight = PAYMENT_BYTES + len(payment.info.payment_request)
-    weight += _bytes_of(payment.info.first_hop_custom_records)
+    weight = memory.weight_of(payment, READ)
     if isinstance(payment, PaymentRecord):
         weight += DUPLICATE_BYTES * len(payment.duplicates)
-    return weight + sum(map(_attempt_bytes, payment.attempts))
-
-
-def _attempt_bytes(attempt: Attempt) -> int:
-    route, failure = attempt.route, attempt.failure
-    weight = ATTEMPT_BYTES + _bytes_of(route.first_hop_wire_records)
-    if failure is not None and failure.message is not None:
-        weight += len(failure.message)
-    return weight + sum(map(_hop_bytes, route.hops))
-
-
-def _hop_bytes(hop: Hop) -> int:
-    long = len(hop.metadata or b"") + len(hop.encrypted_data or b"")
-    return HOP_BYTES + long + _bytes_of(hop.custom_records)
-
-
-def _bytes_of(records: Mapping[int, bytes]) -> int:
-    return sum(map(len, records.values())) if records else 0
+    return weight
 
 
 class Portion:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.payments import PaymentDB, open_payment_db
 from engine.payments.lnd import LndPayments, LndSource
@@ -180,6 +181,13 @@ def test_pieces_are_all_and_none_is_larger_than_a_portion(tight):
     for piece in cut:
         assert len(piece) == 1 or sum(map(weight_of, piece)) <= 2 * LARGE + 9
     assert list(pieces([], [])) == []
+
+
+def test_records_that_hold_nothing_have_a_weight():
+    bare = payment(1, 0)
+    many = dict.fromkeys(range(65_536, 66_536), b"")
+    info = replace(bare.info, first_hop_custom_records=many)
+    assert weight_of(replace(bare, info=info)) >= weight_of(bare) + 50 * len(many)
 
 
 @pytest.mark.parametrize("way", [*WAYS, "none"])
